@@ -1,0 +1,433 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"usher/config"
+	"usher/control"
+	"usher/proxy"
+	"usher/proxy/affinity"
+	"usher/proxy/passdb"
+	"usher/protocol/dovecot"
+	"usher/protocol/nginx"
+)
+
+// grace is how long requests in flight may take when usher ends, or when a
+// reload ends a listener.
+const grace = 10 * time.Second
+
+// An app is a running usher: the parts put together. It implements
+// control.Service, and the adapters' Handler by the generation that stands.
+type app struct {
+	parts
+	load    func() (*config.Config, error) // reads the configuration anew
+	source  string                         // where it is read from, for status
+	logging *logging
+	slots   *slots
+	started time.Time
+
+	gen atomic.Pointer[generation]
+
+	mu      sync.Mutex // a start, a reload or the end at a time
+	closing bool
+	serving map[string]*server // by address
+	failed  chan error         // of servers that ended by themselves
+}
+
+// newApp makes the parts that outlive a generation. It starts nothing.
+func newApp(cfg *config.Config, source string, load func() (*config.Config, error), logs *logging) (*app, error) {
+	store, err := affinity.NewMemory(affinity.MemoryOptions{Expire: cfg.Affinity.Expire, MaxEntries: cfg.Affinity.MaxEntries})
+	if err != nil {
+		return nil, err
+	}
+	return &app{
+		parts: parts{
+			log:     logs.log,
+			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
+			store:   store, workers: passdb.NewWorkers(),
+		},
+		load: load, source: source, logging: logs,
+		slots:   newSlots(cfg.Limits.Connections),
+		started: time.Now(), serving: map[string]*server{}, failed: make(chan error, 1),
+	}, nil
+}
+
+// Run serves cfg until ctx ends, then finishes what is in flight. ready, if not
+// nil, is called when all listeners are open.
+func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
+	sweep, stopSweep := context.WithCancel(context.Background())
+	swept := make(chan error, 1)
+	go func() { swept <- a.store.(*affinity.Memory).Run(sweep) }()
+	defer func() { stopSweep(); <-swept }()
+
+	if err := a.apply(cfg); err != nil {
+		return errors.Join(err, a.close())
+	}
+	if ready != nil {
+		ready()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-a.failed:
+	}
+	return errors.Join(err, a.close())
+}
+
+// apply makes cfg the one that stands: builds a generation, opens what is new,
+// swaps, closes what is gone. When anything of it fails nothing has changed.
+func (a *app) apply(cfg *config.Config) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing {
+		return errors.New("usher is ending")
+	}
+	old := a.gen.Load()
+	g, err := build(cfg, a.parts, old)
+	if err != nil {
+		return err
+	}
+	wanted, err := a.servers(cfg)
+	if err != nil {
+		return err
+	}
+	var opened []*server
+	for _, s := range wanted {
+		if a.serving[s.key] != nil {
+			continue
+		}
+		if err := s.open(); err != nil {
+			for _, o := range opened {
+				err = errors.Join(err, o.ln.Close())
+			}
+			return err
+		}
+		opened = append(opened, s)
+	}
+
+	for _, w := range g.warnings {
+		a.log.Warn("configuration", zap.String("warning", w))
+	}
+	a.logging.set(cfg.Log)
+	g.start()
+	a.metrics.SetInventory(g.monitor.Status())
+	a.gen.Store(g)
+	a.exchange(wanted)
+	if old != nil {
+		if err := old.stop(); err != nil {
+			a.log.Error("end of the old configuration's work", zap.Error(err))
+		}
+	}
+	return nil
+}
+
+// exchange makes the running servers those that are wanted. A server whose
+// settings changed is followed by another on the same socket.
+func (a *app) exchange(wanted []*server) {
+	keep := map[string]bool{}
+	for _, s := range wanted {
+		keep[s.key] = true
+		old := a.serving[s.key]
+		if old != nil && reflect.DeepEqual(old.settings, s.settings) {
+			continue
+		}
+		if old != nil {
+			s.ln = old.ln
+			old.cancel() // it drains beside the new one
+			a.finish(old, false)
+		}
+		a.run(s)
+		a.serving[s.key] = s
+	}
+	for key, s := range a.serving {
+		if !keep[key] {
+			s.cancel()
+			a.finish(s, true)
+			delete(a.serving, key)
+		}
+	}
+}
+
+// finish waits in the background for a server that was told to end, and closes
+// its socket if it goes too.
+func (a *app) finish(s *server, closeSocket bool) {
+	go func() {
+		err := <-s.done
+		if closeSocket {
+			err = errors.Join(err, s.ln.Close())
+		}
+		if err != nil {
+			a.log.Warn("end of a listener", zap.String("listener", s.key), zap.Error(err))
+		}
+	}()
+}
+
+// A server is one listener with what answers on it.
+type server struct {
+	key      string // address, and what else a socket is made of
+	title    string
+	settings any // a reload compares them
+	listen   func() (net.Listener, error)
+	serve    func(ctx context.Context, ln net.Listener) error
+	exempt   bool // does not count as a connection of proxies
+
+	ln     net.Listener
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func (s *server) open() (err error) {
+	s.ln, err = s.listen()
+	return err
+}
+
+func (a *app) run(s *server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel, s.done = cancel, make(chan error, 1)
+	limit := a.slots
+	if s.exempt {
+		limit = newSlots(1024)
+	}
+	lease := newLease(s.ln, limit)
+	go func() {
+		err := s.serve(ctx, lease)
+		s.done <- err
+		if ctx.Err() == nil {
+			select {
+			case a.failed <- fmt.Errorf("%s: %w", s.key, err):
+			default:
+			}
+		}
+	}()
+}
+
+// close ends all servers, waits for what is in flight, and stops the rest.
+func (a *app) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closing = true
+	for _, s := range a.serving {
+		s.cancel()
+	}
+	var errs []error
+	for _, s := range a.serving {
+		errs = append(errs, <-s.done, s.ln.Close())
+	}
+	if g := a.gen.Load(); g != nil {
+		errs = append(errs, g.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Handle implements the adapters' Handler.
+func (a *app) Handle(ctx context.Context, r *proxy.Request) proxy.Decision {
+	return a.gen.Load().pipeline.Handle(ctx, r)
+}
+
+// Record implements the adapters' Handler.
+func (a *app) Record(r *proxy.Request, d proxy.Decision) proxy.Decision {
+	return a.gen.Load().pipeline.Record(r, d)
+}
+
+// servers makes what cfg's listeners shall be answered by.
+func (a *app) servers(cfg *config.Config) ([]*server, error) {
+	var out []*server
+	var faults []error
+	for i := range cfg.Nginx.Listeners {
+		s, err := a.nginxServer(cfg, &cfg.Nginx.Listeners[i])
+		out, faults = append(out, s), append(faults, err)
+	}
+	for i := range cfg.Dovecot.Listeners {
+		s, err := a.dovecotServer(cfg, &cfg.Dovecot.Listeners[i])
+		out, faults = append(out, s), append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if c := &cfg.Control; !c.Address.IsZero() {
+		opt := socketOptions{mode: 0o600, peers: true}
+		out = append(out, &server{
+			key: fmt.Sprintf("%s %v", c.Address, opt), title: "control " + c.Address.String(), exempt: true,
+			listen: func() (net.Listener, error) {
+				if c.Address.Network == "unix" {
+					if err := ensureDir(c.Address.Addr); err != nil {
+						return nil, err
+					}
+				}
+				return listen(c.Address, opt)
+			},
+			serve: func(ctx context.Context, ln net.Listener) error {
+				return control.Serve(ctx, ln, control.API(a, a.log))
+			},
+		})
+	}
+	if c := &cfg.Control; !c.HTTP.IsZero() {
+		out = append(out, &server{
+			key: c.HTTP.String(), title: "metrics " + c.HTTP.String(), exempt: true,
+			listen: func() (net.Listener, error) { return listen(c.HTTP, socketOptions{mode: 0o666}) },
+			serve: func(ctx context.Context, ln net.Listener) error {
+				return control.Serve(ctx, ln, control.HTTP(a, a.metrics))
+			},
+		})
+	}
+	return out, nil
+}
+
+func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server, error) {
+	opt := nginx.Options{
+		Path: l.Path, Protocols: l.Protocols, SharedSecret: l.SharedSecret,
+		ProxyProtocolFrom: l.ProxyProtocolFrom, AllowNoAuth: l.AllowNoAuth,
+		FailureDelay: cfg.FailureDelay, HoldLimit: cfg.Limits.Hold, Grace: grace,
+	}
+	settings := opt
+	settings.SharedSecret = proxy.Secret{}
+	opt.Handler, opt.Log = a, a.log
+	srv, err := nginx.New(opt)
+	if err != nil {
+		return nil, err
+	}
+	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group}
+	return &server{
+		key: fmt.Sprintf("%s %v", l.Address, sock), title: "nginx " + l.Address.String(),
+		settings: []any{settings, l.SharedSecret.Reveal()},
+		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
+		serve:  srv.Serve,
+	}, nil
+}
+
+func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*server, error) {
+	if l.Kind != "auth" {
+		return nil, fmt.Errorf("dovecot: kind %q is not in this version", l.Kind)
+	}
+	opt := dovecot.Options{
+		Upstream: l.Upstream.Addr, Mechanisms: l.Mechanisms, RequireSecured: l.RequireSecured,
+		FailureDelay: cfg.FailureDelay, Refresh: cfg.Affinity.Expire / 2, HoldLimit: cfg.Limits.Hold,
+		MaxOutstanding: cfg.Limits.OutstandingPerConnection, AllowFrom: l.AllowFrom,
+		MasterUser: cfg.Dovecot.Master.User, MasterPass: cfg.Dovecot.Master.Pass, Grace: grace,
+	}
+	settings := opt
+	settings.MasterPass = proxy.Secret{}
+	opt.Handler, opt.Log = a, a.log
+	srv, err := dovecot.New(opt)
+	if err != nil {
+		return nil, err
+	}
+	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group}
+	return &server{
+		key: fmt.Sprintf("%s %v", l.Address, sock), title: "dovecot " + l.Kind + " " + l.Address.String(),
+		settings: []any{settings, cfg.Dovecot.Master.Pass.Reveal()},
+		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
+		serve:  srv.Serve,
+	}, nil
+}
+
+// guarded opens a listener that other machines reach only if it may: of fd:NAME
+// the address is known only now.
+func guarded(addr config.Address, sock socketOptions, guard func(net.Addr) error) (net.Listener, error) {
+	ln, err := listen(addr, sock)
+	if err != nil {
+		return nil, err
+	}
+	if err := guard(ln.Addr()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", addr, err), ln.Close())
+	}
+	return ln, nil
+}
+
+// Reload implements control.Service.
+func (a *app) Reload() error {
+	cfg, err := a.load()
+	if err == nil {
+		err = a.apply(cfg)
+	}
+	if err != nil {
+		a.log.Error("reload refused, the old configuration stands", zap.Error(err))
+		return err
+	}
+	a.log.Info("reloaded", zap.String("config", a.source))
+	return nil
+}
+
+// Ready implements control.Service.
+func (a *app) Ready() bool { return a.gen.Load().monitor.Ready() }
+
+// Status implements control.Service.
+func (a *app) Status() control.Status {
+	g := a.gen.Load()
+	st := control.Status{
+		Version: version(), Node: nodeName(g.cfg), Started: a.started, Config: a.source, LoadedAt: g.loadedAt,
+		Ready: g.monitor.Ready(), Policy: g.policies, Assignments: a.store.Len(),
+	}
+	a.mu.Lock()
+	for _, s := range a.serving {
+		st.Listeners = append(st.Listeners, s.title)
+	}
+	a.mu.Unlock()
+	for _, e := range g.monitor.Status() {
+		b := control.Backend{
+			Protocol: e.Protocol, Backend: e.Address(), Check: e.Health.String(), Since: e.Since, CheckedAt: e.CheckedAt,
+			CheckMS: float64(e.CheckTook.Microseconds()) / 1000, Error: e.LastError, Admin: e.Admin.String(), Weight: e.Weight, Tags: e.Tags,
+		}
+		if e.Addr.IsValid() {
+			b.Address = e.Addr.String()
+		}
+		st.Backends = append(st.Backends, b)
+	}
+	return st
+}
+
+// User implements control.Service.
+func (a *app) User(ctx context.Context, user string) (control.UserStatus, error) {
+	if err := proxy.ValidUser(user); err != nil {
+		return control.UserStatus{}, err
+	}
+	cfg := a.gen.Load().cfg
+	key := affinity.KeyName(user, cfg.Dovecot.MasterUserSeparator, affinity.Scope(cfg.Affinity.Key))
+	host, err := a.store.Lookup(ctx, affinity.Key{Name: key})
+	return control.UserStatus{User: user, Key: key, Assigned: host}, err
+}
+
+// Route implements control.Service.
+func (a *app) Route(ctx context.Context, q control.RouteQuery) (control.RouteAnswer, error) {
+	r, err := dryRequest(q)
+	if err != nil {
+		return control.RouteAnswer{}, err
+	}
+	var steps []string
+	d := a.gen.Load().pipeline.Explain(ctx, r, q.Network, func(s string) { steps = append(steps, s) })
+	ans := control.RouteAnswer{
+		User: d.User, Outcome: d.Outcome.String(), By: d.By, Reason: string(d.Reason), Text: d.Text,
+		TookUS: d.Took.Microseconds(), Steps: steps,
+	}
+	if d.Host != "" {
+		ans.Backend = proxy.HostPort(d.Host, d.Port)
+	}
+	if d.Addr.IsValid() {
+		ans.Address = d.Addr.String()
+	}
+	if d.Err != nil {
+		ans.Error = d.Err.Error()
+	}
+	return ans, nil
+}
+
+func nodeName(cfg *config.Config) string {
+	if cfg.Node != "" {
+		return cfg.Node
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

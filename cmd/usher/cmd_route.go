@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"usher/control"
+	"usher/proxy"
+)
+
+func newRoute(f *flags) *cobra.Command {
+	var q control.RouteQuery
+	c := &cobra.Command{
+		Use:   "route USER",
+		Short: "Show where a user would go, and why; changes nothing",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			q.User = args[0]
+			if _, err := dryRequest(q); err != nil {
+				return usageError{err}
+			}
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			a, err := cl.Route(c.Context(), q)
+			if err != nil {
+				return err
+			}
+			if f.json {
+				err = printJSON(c.OutOrStdout(), a)
+			} else {
+				err = printRoute(c.OutOrStdout(), &a)
+			}
+			if err == nil && a.Outcome != proxy.Routed.String() && a.Outcome != proxy.Passed.String() {
+				err = fmt.Errorf("%s would not be routed: %s (%s)", a.User, a.Outcome, a.Reason)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&q.Protocol, "protocol", "imap", "imap, pop3, smtp, submission, sieve, lmtp or doveadm")
+	c.Flags().StringVar(&q.ClientIP, "client-ip", "127.0.0.1", "the client's address")
+	c.Flags().BoolVar(&q.Network, "network", false, "let policies reach the network")
+	return c
+}
+
+// dryRequest is the request that a login of q would be.
+func dryRequest(q control.RouteQuery) (*proxy.Request, error) {
+	if err := proxy.ValidUser(q.User); err != nil {
+		return nil, err
+	}
+	ip, err := netip.ParseAddr(cmp.Or(q.ClientIP, "127.0.0.1"))
+	if err != nil {
+		return nil, fmt.Errorf("client address %q: expected an IP address", q.ClientIP)
+	}
+	service := strings.ToLower(q.Protocol)
+	switch service {
+	case "imap", "pop3", "smtp", "submission", "sieve", "managesieve", "lmtp", "doveadm":
+	default:
+		return nil, fmt.Errorf("protocol %q: expected imap, pop3, smtp, submission, sieve, lmtp or doveadm", q.Protocol)
+	}
+	return &proxy.Request{
+		Adapter: "route", Service: service, Protocol: proxy.ProtocolOf(service), Method: "plain",
+		User: q.User, Client: netip.AddrPortFrom(ip, 0),
+	}, nil
+}
+
+func printRoute(w io.Writer, a *control.RouteAnswer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", a.User, a.Outcome)
+	if a.Backend != "" {
+		fmt.Fprintf(&b, " to %s", a.Backend)
+		if a.Address != "" && !strings.Contains(a.Backend, a.Address) {
+			fmt.Fprintf(&b, " (%s)", a.Address)
+		}
+	}
+	fmt.Fprintf(&b, "\n  by      %s\n  reason  %s\n  took    %d µs\n", a.By, a.Reason, a.TookUS)
+	if a.Text != "" {
+		fmt.Fprintf(&b, "  text    %s\n", a.Text)
+	}
+	if a.Error != "" {
+		fmt.Fprintf(&b, "  error   %s\n", a.Error)
+	}
+	for i, s := range a.Steps {
+		label := "  steps   "
+		if i > 0 {
+			label = "          "
+		}
+		b.WriteString(label + s + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

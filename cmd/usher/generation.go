@@ -1,0 +1,198 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"usher/config"
+	"usher/control"
+	"usher/luabridge"
+	"usher/luabridge/modules"
+	"usher/monitor"
+	"usher/proxy"
+	"usher/proxy/affinity"
+	"usher/proxy/passdb"
+	"usher/scripts"
+)
+
+// A generation is all that a configuration is made into, but for what outlives
+// it: sockets, assignments, metrics. A reload makes a new one beside the old.
+type generation struct {
+	cfg      *config.Config
+	loadedAt time.Time
+	pipeline *proxy.Pipeline
+	monitor  *monitor.Monitor
+	resolver *monitor.Resolver
+	policies []string
+	warnings []string
+
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// parts are what generations share.
+type parts struct {
+	log     *zap.Logger
+	metrics *control.Metrics
+	store   affinity.Store
+	workers *passdb.Workers
+}
+
+// build makes a generation of cfg and starts nothing. Every fault is in the
+// error, a line each. previous may be nil.
+func build(cfg *config.Config, p parts, previous *generation) (*generation, error) {
+	g := &generation{cfg: cfg, loadedAt: time.Now(), warnings: cfg.Warnings()}
+	var faults []error
+	chain, err := buildPassdb(cfg, p)
+	if err != nil {
+		faults = append(faults, err)
+	} else {
+		g.warnings = append(g.warnings, chain.Warnings()...)
+	}
+	if err := g.buildMonitor(cfg, p, previous); err != nil {
+		faults = append(faults, err)
+	}
+	director, err := g.buildDirector(cfg, p)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	g.pipeline, err = proxy.New(proxy.Options{
+		Verifier: chain, Director: director, Backends: g.monitor, Names: g.resolver,
+		Assignments: p.store, Recorder: p.metrics, Log: p.log,
+		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
+		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
+		DenyUnlisted:    cfg.Director.UnlistedBackends == "deny",
+		AllowIdentity:   cfg.Director.AllowIdentity,
+		HostAttributes:  cfg.Director.HostAttributes,
+	})
+	return g, err
+}
+
+func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
+	var drivers []passdb.Driver
+	for _, c := range cfg.Passdb {
+		switch c.Driver {
+		case "passthrough":
+			drivers = append(drivers, passdb.Passthrough{})
+		case "passwd_file":
+			d, err := passdb.NewPasswdFile(c.Path, p.workers, p.log)
+			if err != nil {
+				return nil, err
+			}
+			drivers = append(drivers, d)
+		default:
+			return nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
+		}
+	}
+	return passdb.New(drivers...)
+}
+
+func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
+	m := &cfg.Monitoring
+	var servers []*proxy.Server
+	var hosts []string
+	for i := range m.BackendServers {
+		b := &m.BackendServers[i]
+		hosts = append(hosts, b.Host)
+		servers = append(servers, &proxy.Server{
+			Protocol: b.Protocol, Host: b.Host, Port: b.Port,
+			TLS: b.TLS, StartTLS: b.StartTLS, TLSSkipVerify: b.TLSSkipVerify, HAProxyV2: b.HAProxyV2,
+			DeepCheck: b.DeepCheck, RequestURI: b.RequestURI,
+			TestUsername: b.TestUsername, TestPassword: b.TestPassword,
+			Weight: b.Weight, Tags: b.Tags,
+		})
+	}
+	resolverOpt := monitor.ResolverOptions{Logger: p.log}
+	opt := monitor.Options{
+		Servers: servers, Interval: m.Interval, Retry: m.Retry, Timeout: m.Timeout,
+		Rise: m.Rise, Fall: m.Fall, Logger: p.log, Observer: p.metrics,
+	}
+	if previous != nil {
+		resolverOpt.Previous, opt.Previous = previous.resolver, previous.monitor
+	}
+	var err error
+	if g.resolver, err = monitor.NewResolver(hosts, resolverOpt); err != nil {
+		return err
+	}
+	opt.Names = g.resolver
+	g.monitor, err = monitor.New(opt)
+	return err
+}
+
+func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Director, error) {
+	c := &cfg.Director
+	filters, err := readFilters(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range filters {
+		g.policies = append(g.policies, cmp.Or(f.Path, f.Name))
+	}
+	return luabridge.New(luabridge.Options{
+		Filters: filters, Timeout: c.Timeout, Steps: c.Steps, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Deps: &modules.Deps{
+			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
+			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
+			RedisPrefix: cfg.Redis.Prefix,
+		},
+	})
+}
+
+// readFilters reads the policy's scripts: one that is not flagged runs as
+// Nauthilus would run it; director.script in every mode but after a refused
+// password.
+func readFilters(c *config.Director) ([]luabridge.Filter, error) {
+	if len(c.Filters) == 0 {
+		f := luabridge.Filter{Name: "director", Path: "scripts/director.lua", Text: scripts.Director}
+		if c.Script != "" {
+			var err error
+			if f, err = luabridge.ReadFilter(c.Script); err != nil {
+				return nil, fmt.Errorf("director.script: %w", err)
+			}
+		}
+		f.WhenAuthenticated, f.WhenNoAuth = true, true
+		return []luabridge.Filter{f}, nil
+	}
+	var out []luabridge.Filter
+	var faults []error
+	for i := range c.Filters {
+		fc := &c.Filters[i]
+		f, err := luabridge.ReadFilter(fc.Script)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("director.filters %q: %w", fc.Name, err))
+			continue
+		}
+		f.Name = fc.Name
+		f.WhenAuthenticated, f.WhenUnauthenticated, f.WhenNoAuth = fc.WhenAuthenticated, fc.WhenUnauthenticated, fc.WhenNoAuth
+		if !fc.WhenAuthenticated && !fc.WhenUnauthenticated && !fc.WhenNoAuth {
+			f.WhenAuthenticated, f.WhenUnauthenticated = true, true
+		}
+		f.NeedsPassword = fc.NeedsPassword
+		out = append(out, f)
+	}
+	return out, errors.Join(faults...)
+}
+
+// start runs the generation's background work until stop.
+func (g *generation) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel, g.done = cancel, make(chan error, 1)
+	var work errgroup.Group
+	work.Go(func() error { return g.resolver.Run(ctx) })
+	work.Go(func() error { return g.monitor.Run(ctx) })
+	go func() { g.done <- work.Wait() }()
+}
+
+func (g *generation) stop() error {
+	g.cancel()
+	return <-g.done
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+
+	"usher/config"
+)
+
+// socketOptions are of unix sockets.
+type socketOptions struct {
+	mode         fs.FileMode
+	owner, group string
+	// peers, if set, lets only root, usher's own user, and owner and group in.
+	peers bool
+}
+
+// listen opens the one kind of listener that usher has: TCP, a unix socket, or
+// a descriptor that the service manager handed over (fd:NAME).
+func listen(a config.Address, opt socketOptions) (net.Listener, error) {
+	switch a.Network {
+	case "fd":
+		return inherited.take(a.Addr)
+	case "unix":
+		return listenUnix(a.Addr, opt)
+	}
+	ln, err := net.Listen("tcp", a.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return ln, nil
+}
+
+// listenUnix makes the socket beside its place, gives it mode, owner and group,
+// and moves it there: nobody ever sees it half made. A stale socket is
+// replaced; one that somebody listens on is not taken from him.
+func listenUnix(path string, opt socketOptions) (net.Listener, error) {
+	uid, gid, err := owners(opt)
+	if err != nil {
+		return nil, fmt.Errorf("listen unix:%s: %w", path, err)
+	}
+	if err := vacant(path); err != nil {
+		return nil, err
+	}
+	tmp := filepath.Join(filepath.Dir(path), ".u"+strconv.Itoa(os.Getpid()))
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listen unix:%s: its folder does not exist: make it, so that only the proxy's user can enter it", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen unix:%s: %w", path, err)
+	}
+	ln.SetUnlinkOnClose(false)
+	undo := func(err error) (net.Listener, error) {
+		return nil, errors.Join(fmt.Errorf("listen unix:%s: %w", path, err), ln.Close(), os.Remove(tmp))
+	}
+	if err := os.Chmod(tmp, opt.mode); err != nil {
+		return undo(err)
+	}
+	if uid >= 0 || gid >= 0 {
+		if err := os.Chown(tmp, uid, gid); err != nil {
+			return undo(err)
+		}
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return undo(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return undo(err)
+	}
+	return &unixListener{UnixListener: ln, path: path, made: info, opt: opt, uid: uid, gid: gid}, nil
+}
+
+// vacant reports whether a socket may be put at path.
+func vacant(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listen unix:%s: %w", path, err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("listen unix:%s: something else than a socket is there", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		return errors.Join(fmt.Errorf("listen unix:%s: another process listens there", path), c.Close())
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("listen unix:%s: it can't be told whether another process listens there: %w", path, err)
+	}
+	return nil
+}
+
+// owners looks owner and group up; -1 leaves them as they are.
+func owners(opt socketOptions) (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if opt.owner != "" {
+		if uid, err = strconv.Atoi(opt.owner); err != nil {
+			u, err := user.Lookup(opt.owner)
+			if err != nil {
+				return 0, 0, fmt.Errorf("owner: %w", err)
+			}
+			if uid, err = strconv.Atoi(u.Uid); err != nil {
+				return 0, 0, fmt.Errorf("owner: %w", err)
+			}
+		}
+	}
+	if opt.group != "" {
+		if gid, err = strconv.Atoi(opt.group); err != nil {
+			g, err := user.LookupGroup(opt.group)
+			if err != nil {
+				return 0, 0, fmt.Errorf("group: %w", err)
+			}
+			if gid, err = strconv.Atoi(g.Gid); err != nil {
+				return 0, 0, fmt.Errorf("group: %w", err)
+			}
+		}
+	}
+	return uid, gid, nil
+}
+
+// A unixListener takes its own socket away when it closes, and no other's.
+type unixListener struct {
+	*net.UnixListener
+	path     string
+	made     fs.FileInfo
+	opt      socketOptions
+	uid, gid int
+}
+
+func (l *unixListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if !l.opt.peers || l.admits(c) {
+			return c, nil
+		}
+		if err := c.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// admits asks the kernel who the peer is (SO_PEERCRED).
+func (l *unixListener) admits(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || cred == nil {
+		return false
+	}
+	uid := int(cred.Uid)
+	return uid == 0 || uid == os.Geteuid() || uid == l.uid || (l.gid >= 0 && int(cred.Gid) == l.gid)
+}
+
+func (l *unixListener) Close() error {
+	var removed error
+	if now, err := os.Stat(l.path); err == nil && os.SameFile(now, l.made) {
+		removed = os.Remove(l.path)
+	}
+	return errors.Join(l.UnixListener.Close(), removed)
+}
+
+// inherited are the sockets that the service manager handed over, by name
+// (sd_listen_fds_with_names(3)). They are read once a process.
+var inherited handedOver
+
+type handedOver struct {
+	once  sync.Once
+	mu    sync.Mutex
+	socks map[string][]net.Listener
+	err   error
+}
+
+func (h *handedOver) take(name string) (net.Listener, error) {
+	h.once.Do(func() { h.socks, h.err = activation.ListenersWithNames() })
+	if h.err != nil {
+		return nil, fmt.Errorf("listen fd:%s: %w", name, h.err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.socks[name]
+	if len(list) == 0 {
+		return nil, fmt.Errorf("listen fd:%s: the service manager handed over no socket of that name (FileDescriptorName= of the socket unit)", name)
+	}
+	h.socks[name] = list[1:]
+	if u, ok := list[0].(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // it is the service manager's
+	}
+	return list[0], nil
+}
+
+// A deadliner is a listener whose Accept can be interrupted.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// A lease lends a listener to a server: closing the lease ends the server's
+// Accept and leaves the socket open, for the next server on it. So a reload
+// that changes a listener's settings refuses no connection.
+type lease struct {
+	net.Listener
+	slots  *slots
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newLease(ln net.Listener, s *slots) *lease {
+	return &lease{Listener: ln, slots: s, closed: make(chan struct{})}
+}
+
+func (l *lease) Accept() (net.Conn, error) {
+	if !l.slots.acquire(l.closed) {
+		return nil, net.ErrClosed
+	}
+	for {
+		c, err := l.Listener.Accept()
+		if err == nil {
+			return &slotConn{Conn: c, slots: l.slots}, nil
+		}
+		select {
+		case <-l.closed:
+			l.slots.release()
+			return nil, net.ErrClosed
+		default:
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			l.slots.release()
+			return nil, err
+		}
+		// The deadline that ended another lease.
+		if d, ok := base(l.Listener).(deadliner); ok {
+			if err := d.SetDeadline(time.Time{}); err != nil {
+				l.slots.release()
+				return nil, err
+			}
+		}
+	}
+}
+
+// Close ends Accept.
+func (l *lease) Close() error {
+	var err error
+	l.once.Do(func() {
+		close(l.closed)
+		if d, ok := base(l.Listener).(deadliner); ok {
+			err = d.SetDeadline(time.Now())
+		}
+	})
+	return err
+}
+
+func base(ln net.Listener) net.Listener {
+	if u, ok := ln.(*unixListener); ok {
+		return u.UnixListener
+	}
+	return ln
+}
+
+// slots bound the connections of all listeners together (limits.connections).
+// Beyond, connections wait in the kernel's queue: closing them at once would
+// tell mail clients that their password is wrong.
+type slots struct{ c chan struct{} }
+
+func newSlots(n int) *slots { return &slots{make(chan struct{}, n)} }
+
+func (s *slots) acquire(closed <-chan struct{}) bool {
+	select {
+	case s.c <- struct{}{}:
+		return true
+	case <-closed:
+		return false
+	}
+}
+
+func (s *slots) release() { <-s.c }
+
+// A slotConn gives its slot back once.
+type slotConn struct {
+	net.Conn
+	slots *slots
+	once  sync.Once
+}
+
+func (c *slotConn) Close() error {
+	c.once.Do(c.slots.release)
+	return c.Conn.Close()
+}
+
+// ensureDir makes the folder of the control socket.
+func ensureDir(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	return nil
+}
+

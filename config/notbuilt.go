@@ -1,0 +1,112 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// notBuilt are the settings of the contract that this version cannot do. Asking
+// for one stops the start. A later version deletes its row.
+var notBuilt = []setting{
+	{key: "dovecot.listeners[].kind", values: []string{"userdb", "notify", "director-admin"}},
+	{key: "director.features"},
+	{key: "director.init"},
+	{key: "director.network"},
+	{key: "passdb[].driver", values: []string{"lua", "dovecot"}},
+	{key: "affinity.store", values: []string{"valkey"}},
+	{key: "affinity.flush_hook"},
+	{key: "control.tcp.address"},
+	{key: backendServers + "[].srv"},
+}
+
+// notDone are the settings that this version takes and does nothing with, or
+// that deserve a word at start.
+var notDone = []setting{
+	{key: "limits.connections", text: "is not enforced in this version"},
+	{key: "limits.outstanding_per_connection", text: "is not enforced in this version"},
+	{key: "dovecot.doveadm", text: "is not used in this version: sessions are neither listed nor kicked"},
+	{key: "director.memory", text: "is not enforced in this version"},
+	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},
+	{key: "redis.addresses", text: "is not used in this version"},
+	{key: backendServers + "[].deep_check", text: "is not done in this version: connect and TLS checks only"},
+}
+
+// A setting is a key, [] standing for every item of a list, and the values of it
+// that are meant. No values: whatever is not the default.
+type setting struct {
+	key    string
+	values []string
+	text   string
+}
+
+// eachAsked calls visit for each key that is set as one of the settings says.
+func eachAsked(c *Config, settings []setting, visit func(s *setting, path string, tag reflect.StructTag, value string)) {
+	defaults := map[string]string{}
+	walk(reflect.ValueOf(Default()).Elem(), "", func(path string, _ reflect.StructTag, v reflect.Value) {
+		defaults[path] = asked(v)
+	})
+	walk(reflect.ValueOf(c).Elem(), "", func(path string, tag reflect.StructTag, v reflect.Value) {
+		key := pattern(path)
+		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
+		if i < 0 {
+			return
+		}
+		s, value := &settings[i], asked(v)
+		if s.values == nil && value != defaults[path] || slices.Contains(s.values, value) {
+			visit(s, path, tag, value)
+		}
+	})
+}
+
+// asked is a value as text; "" for what is empty or false.
+func asked(v reflect.Value) string {
+	switch {
+	case isList(v.Type()) && v.Len() > 0:
+		return "list"
+	case isList(v.Type()) || v.IsZero():
+		return ""
+	}
+	return textOf(v)
+}
+
+// pattern is a path without the numbers of its items.
+func pattern(path string) string {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(path, "[")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("[]")
+		_, path, _ = strings.Cut(rest, "]")
+	}
+}
+
+// NotBuilt returns what the configuration asks for and this version cannot do.
+// Load counts these as faults.
+func NotBuilt(c *Config) []Fault {
+	r := newReport(c.src)
+	eachAsked(c, notBuilt, func(s *setting, path string, tag reflect.StructTag, value string) {
+		if s.values == nil {
+			r.add(path, "is not in this version; expected it left out")
+			return
+		}
+		built := slices.DeleteFunc(strings.Fields(tag.Get("oneof")), func(w string) bool { return slices.Contains(s.values, w) })
+		r.add(path, "%s is not in this version; expected %s", value, oneOf(built))
+	})
+	return r.faults
+}
+
+// Warnings returns what an operator should know of a configuration that stands,
+// each `KEY: TEXT`, each key once, lists as KEY[].
+func (c *Config) Warnings() []string {
+	var out []string
+	eachAsked(c, notDone, func(s *setting, _ string, _ reflect.StructTag, _ string) {
+		if w := s.key + ": " + s.text; !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	})
+	return out
+}

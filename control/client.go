@@ -1,0 +1,91 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// ErrNoUsher is wrapped by a Client's errors when nobody answers at the socket.
+var ErrNoUsher = errors.New("no usher answers")
+
+// A Client calls the admin API of a running usher.
+type Client struct {
+	addr string
+	http http.Client
+}
+
+// NewClient calls the API at a unix socket's path.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{addr: "unix:" + path, http: http.Client{
+		Transport: &http.Transport{DialContext: dial}, Timeout: 60 * time.Second,
+	}}
+}
+
+// Status asks for the state of usher and of its backends.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// User asks where a user is.
+func (c *Client) User(ctx context.Context, user string) (s UserStatus, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/users/"+url.PathEscape(user), nil, &s)
+}
+
+// Route asks where a user would go.
+func (c *Client) Route(ctx context.Context, q RouteQuery) (a RouteAnswer, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/route", q, &a)
+}
+
+// Reload asks to read configuration and scripts anew.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", nil, &struct{}{})
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return fmt.Errorf("control: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://usher"+path, &body)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		cause := err
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			cause = u.Err
+		}
+		return fmt.Errorf("%w at %s: %w", ErrNoUsher, c.addr, cause)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("control: reply: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p Problem
+		if json.Unmarshal(raw, &p) != nil || p.Error == "" {
+			return fmt.Errorf("control: %s", resp.Status)
+		}
+		return errors.New(p.Error)
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("control: reply: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package control
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"usher/proxy"
+)
+
+// Metrics counts what usher does. It implements proxy.Recorder and the
+// monitor's Observer. No label ever holds a user, a client's address or free
+// text.
+type Metrics struct {
+	registry    *prometheus.Registry
+	decisions   *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+	policy      prometheus.Histogram
+	faults      *prometheus.CounterVec
+	up          *prometheus.GaugeVec
+	check       *prometheus.HistogramVec
+	transitions *prometheus.CounterVec
+
+	mu        sync.Mutex
+	inventory map[[2]string]bool // protocol, backend
+}
+
+// Gauges are asked when the metrics are read.
+type Gauges struct {
+	Assignments func() int
+}
+
+// NewMetrics makes the metrics of a process of that version.
+func NewMetrics(version string, g Gauges) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_decisions_total", Help: "Decisions, by what came out and why.",
+		}, []string{"adapter", "protocol", "outcome", "reason"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_decision_seconds", Help: "Time from a complete request to its decision.",
+			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 10),
+		}, []string{"adapter"}),
+		policy: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "usher_policy_seconds", Help: "Time that the policy took.",
+			Buckets: prometheus.ExponentialBuckets(2e-6, 4, 11),
+		}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_policy_errors_total", Help: "Policy runs that failed, by kind.",
+		}, []string{"kind"}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "usher_backend_up", Help: "1: up; 0: down, unknown or stale.",
+		}, []string{"protocol", "backend"}),
+		check: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_backend_check_seconds", Help: "Time that a health check took.",
+			Buckets: prometheus.ExponentialBuckets(250e-6, 4, 9),
+		}, []string{"protocol", "backend"}),
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_backend_transitions_total", Help: "Changes of a backend's health.",
+		}, []string{"protocol", "backend"}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "usher_build_info", Help: "Always 1; the label tells the version.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.up, m.check, m.transitions, info,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "usher_assignments", Help: "Assignments of users to hosts that are kept.",
+		}, func() float64 { return float64(g.Assignments()) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, kind := range []string{"error", "budget", "timeout", "result"} {
+		m.faults.WithLabelValues(kind)
+	}
+	return m
+}
+
+// Handler serves the metrics in Prometheus' formats.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Decided implements proxy.Recorder.
+func (m *Metrics) Decided(r *proxy.Request, d *proxy.Decision) {
+	m.decisions.WithLabelValues(r.Adapter, protocolLabel(r.Protocol), d.Outcome.String(), string(d.Reason)).Inc()
+	m.seconds.WithLabelValues(r.Adapter).Observe(d.Took.Seconds())
+}
+
+// protocolLabel keeps what a client made up out of the labels.
+func protocolLabel(protocol string) string {
+	switch protocol {
+	case "imap", "pop3", "smtp", "lmtp", "sieve", "http", "doveadm":
+		return protocol
+	}
+	return "other"
+}
+
+// PolicyRan implements proxy.Recorder.
+func (m *Metrics) PolicyRan(took time.Duration, err error) {
+	m.policy.Observe(took.Seconds())
+	if err == nil {
+		return
+	}
+	kind := "error"
+	if f := (*proxy.PolicyFault)(nil); errors.As(err, &f) {
+		switch f.Kind {
+		case proxy.PolicyBudget:
+			kind = "budget"
+		case proxy.PolicyTimeout:
+			kind = "timeout"
+		}
+	}
+	m.faults.WithLabelValues(kind).Inc()
+}
+
+// CheckDone implements monitor.Observer.
+func (m *Metrics) CheckDone(s *proxy.Server, took time.Duration, _ error) {
+	m.check.WithLabelValues(s.Protocol, s.Address()).Observe(took.Seconds())
+}
+
+// Transition implements monitor.Observer.
+func (m *Metrics) Transition(s *proxy.Server, _, to proxy.Health) {
+	m.transitions.WithLabelValues(s.Protocol, s.Address()).Inc()
+	m.setUp(s, to)
+}
+
+func (m *Metrics) setUp(s *proxy.Server, h proxy.Health) {
+	v := 0.0
+	if h == proxy.Up {
+		v = 1
+	}
+	m.up.WithLabelValues(s.Protocol, s.Address()).Set(v)
+}
+
+// SetInventory makes the backends of a new configuration known, and forgets
+// those that are gone.
+func (m *Metrics) SetInventory(entries []proxy.Entry) {
+	known := map[[2]string]bool{}
+	for i := range entries {
+		e := &entries[i]
+		known[[2]string{e.Protocol, e.Address()}] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k := range m.inventory {
+		if !known[k] {
+			m.up.DeleteLabelValues(k[0], k[1])
+			m.check.DeleteLabelValues(k[0], k[1])
+			m.transitions.DeleteLabelValues(k[0], k[1])
+		}
+	}
+	m.inventory = known
+	for i := range entries {
+		m.setUp(entries[i].Server, entries[i].Health)
+	}
+}

@@ -1,0 +1,157 @@
+// Package modules holds what policies can require, one file a module. A module
+// is a table of Go functions that is made once a state; what belongs to a
+// request is in the Call that each function finds by its state's context.
+package modules
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+	"go.uber.org/zap"
+
+	"usher/proxy"
+)
+
+// A Checker tries a connection to a backend. The monitor implements it.
+type Checker interface {
+	// CheckConnection connects (and, as s says, sends a PROXY header and does
+	// the TLS handshake), closes again, and returns nil or what went wrong, in
+	// words.
+	CheckConnection(ctx context.Context, s *proxy.Server) error
+}
+
+// Deps are what modules need of the outside.
+type Deps struct {
+	Log          *zap.Logger
+	Checker      Checker
+	DenyUnlisted bool     // unlisted_backends: deny
+	Env          []string // names that os.getenv may read
+	Debug        bool     // log.level is debug
+	LogLevel     string
+	LogFormat    string
+	RedisPrefix  string
+
+	metas sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
+}
+
+// A Call is one script's run for one request.
+type Call struct {
+	*Deps
+	Query  *proxy.Query
+	Script string // the filter's name
+	// ShowPassword: needs_password is set.
+	ShowPassword bool
+	// Ctx is the request's, and End its deadline; see deadline.
+	Ctx context.Context
+	End time.Time
+
+	Verdict proxy.Verdict
+	// Env is the script's global table.
+	Env *lua.LTable
+	// Request is the request's table; see NewRequestMeta.
+	Request *lua.LTable
+	// Loaded are the modules that the script required, by name.
+	Loaded map[string]lua.LValue
+
+	candidates []*proxy.Entry // of usher.servers, made when asked for
+	picked     *proxy.Entry   // what usher.sticky or usher.hash returned last
+	pickedWhy  proxy.Reason
+	textSet    bool
+	filled     bool // Request is a plain table
+}
+
+// TextSet reports whether the script set a text for the client.
+func (c *Call) TextSet() bool { return c.textSet }
+
+type callKey struct{}
+
+// Key is under which a state's context holds its *Call.
+var Key any = callKey{}
+
+// CallOf returns the request that a state works for.
+func CallOf(L *lua.LState) *Call {
+	c, ok := L.Context().Value(Key).(*Call)
+	if !ok {
+		L.RaiseError("called outside of a request")
+	}
+	return c
+}
+
+// Redact stars the request's password in a text that is to be logged or shown.
+func (c *Call) Redact(s string) string {
+	if c.Query == nil || c.Query.Request == nil {
+		return s
+	}
+	pass := c.Query.Request.Password
+	if !c.ShowPassword || pass.IsEmpty() {
+		return s
+	}
+	return strings.ReplaceAll(s, pass.Reveal(), "********")
+}
+
+func (c *Call) trace(format string, args ...any) {
+	if c.Query.Trace != nil {
+		c.Query.Trace(c.Script + ": " + c.Redact(fmt.Sprintf(format, args...)))
+	}
+}
+
+// A Module is a name that scripts can require, and what makes its table.
+type Module struct {
+	Name string
+	Make func(L *lua.LState) *lua.LTable
+}
+
+// All are the modules of this version.
+var All = []Module{
+	{"nauthilus_backend", newBackend},
+	{"nauthilus_backend_result", newBackendResult},
+	{"nauthilus_builtin", newBuiltin},
+	{"nauthilus_util", newUtil},
+	{"usher", newUsher},
+}
+
+// table makes a module's table of functions.
+func table(L *lua.LState, funcs map[string]lua.LGFunction) *lua.LTable {
+	return L.SetFuncs(L.CreateTable(0, len(funcs)), funcs)
+}
+
+// argError raises the error of a wrong argument: which, of what function, what
+// it was and what was expected.
+func argError(L *lua.LState, n int, function, expected string) {
+	L.RaiseError("bad argument #%d to %s (%s expected, got %s)", n, function, expected, typeName(L, n))
+}
+
+func typeName(L *lua.LState, n int) string {
+	if L.GetTop() < n {
+		return "no value"
+	}
+	v := L.Get(n)
+	if ud, ok := v.(*lua.LUserData); ok {
+		if name, ok := TypeOf(ud); ok {
+			return name
+		}
+	}
+	return v.Type().String()
+}
+
+// deadline is the context for a Go function that blocks: for most at most, and
+// no longer than the request may take.
+func (c *Call) deadline(most time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(most)
+	if c.End.Before(end) {
+		end = c.End
+	}
+	return context.WithDeadline(c.Ctx, end)
+}
+
+// SetLoaded notes what require returned.
+func (c *Call) SetLoaded(name string, v lua.LValue) {
+	if c.Loaded == nil {
+		c.Loaded = map[string]lua.LValue{}
+	}
+	c.Loaded[name] = v
+}

@@ -1,0 +1,270 @@
+package modules
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"usher/proxy"
+)
+
+// newBackend makes nauthilus_backend, by Nauthilus 1.12's reference page.
+func newBackend(L *lua.LState) *lua.LTable {
+	return table(L, map[string]lua.LGFunction{
+		"get_backend_servers":        getBackendServers,
+		"select_backend_server":      selectBackendServer,
+		"check_backend_connection":   checkBackendConnection,
+		"apply_backend_result":       applyBackendResult,
+		"remove_from_backend_result": removeFromBackendResult,
+	})
+}
+
+const serverType = "nauthilus_backend_server"
+
+// serverMeta returns a metatable whose __index is a prepared table: reading a
+// field costs neither a call nor an allocation. The tables are never written
+// again, so all states share them.
+func (d *Deps) serverMeta(L *lua.LState, s *proxy.Server) *lua.LTable {
+	if mt, ok := d.metas.Load(s); ok {
+		return mt.(*lua.LTable)
+	}
+	fields := L.CreateTable(0, 12)
+	for name, v := range map[string]lua.LValue{
+		"protocol":        lua.LString(s.Protocol),
+		"host":            lua.LString(s.Host),
+		"ip":              lua.LString(s.Host), // scripts for Nauthilus before 1.12
+		"port":            lua.LNumber(s.Port),
+		"request_uri":     lua.LString(s.RequestURI),
+		"test_username":   lua.LString(s.TestUsername),
+		"test_password":   lua.LString(s.TestPassword.Reveal()),
+		"haproxy_v2":      lua.LBool(s.HAProxyV2),
+		"tls":             lua.LBool(s.TLS),
+		"tls_skip_verify": lua.LBool(s.TLSSkipVerify),
+		"deep_check":      lua.LBool(s.DeepCheck),
+	} {
+		fields.RawSetString(name, v)
+	}
+	mt := Sealed(L, fields)
+	mt.RawSetString("__name", lua.LString(serverType))
+	actual, _ := d.metas.LoadOrStore(s, mt)
+	return actual.(*lua.LTable)
+}
+
+// newServer hands out an entry. Each is the script's own userdata.
+func (c *Call) newServer(L *lua.LState, e *proxy.Entry) *lua.LUserData {
+	return &lua.LUserData{Value: e, Metatable: c.serverMeta(L, e.Server)}
+}
+
+func (c *Call) serverList(L *lua.LState, entries []*proxy.Entry) *lua.LTable {
+	t := L.CreateTable(len(entries), 0)
+	for _, e := range entries {
+		t.Append(c.newServer(L, e))
+	}
+	return t
+}
+
+// getBackendServers: the servers that are up, of every protocol, in the
+// configuration's order.
+func getBackendServers(L *lua.LState) int {
+	c := CallOf(L)
+	listed := c.Query.View.Listed(c.Query.Assigned, c.Query.Request.AddressOnly)
+	c.trace("get_backend_servers() -> %d servers", len(listed))
+	L.Push(c.serverList(L, listed))
+	return 1
+}
+
+// selectBackendServer takes exactly a host and a port. The last call wins.
+// What they are worth, the pipeline checks.
+func selectBackendServer(L *lua.LState) int {
+	const name = "select_backend_server"
+	if n := L.GetTop(); n != 2 {
+		L.RaiseError("bad argument #2 to %s (expected server (string) and port (number), got %d arguments)", name, n)
+	}
+	host, ok := L.Get(1).(lua.LString)
+	if !ok {
+		argError(L, 1, name, "server (string)")
+	}
+	port, ok := portOf(L.Get(2))
+	if !ok {
+		argError(L, 2, name, "port (number)")
+	}
+	c := CallOf(L)
+	c.choose(string(host), port, proxy.Selected)
+	return 0
+}
+
+// choose records a selection. One of the server that usher.sticky or
+// usher.hash returned keeps their reason.
+func (c *Call) choose(host string, port int, why proxy.Reason) {
+	if p := c.picked; p != nil && p.Host == host && (p.Port == port || port == 0) {
+		why = c.pickedWhy
+	}
+	v := &c.Verdict
+	v.Selected, v.Host, v.Port, v.Reason = true, host, port, why
+	v.By = "policy:" + c.Script
+	c.trace("select %s (%s)", proxy.HostPort(host, port), why)
+}
+
+// portOf reads a number, or digits as text. What is no port comes back as -1,
+// which the pipeline refuses.
+func portOf(v lua.LValue) (int, bool) {
+	var f float64
+	switch v := v.(type) {
+	case lua.LNumber:
+		f = float64(v)
+	case lua.LString:
+		n, err := strconv.ParseUint(string(v), 10, 32)
+		if err != nil {
+			return 0, false
+		}
+		f = float64(n)
+	default:
+		return 0, false
+	}
+	if f != math.Trunc(f) || f < 1 || f > math.MaxUint16 {
+		return -1, true
+	}
+	return int(f), true
+}
+
+// checkTimeout bounds one try of a connection, within the request's deadline.
+const checkTimeout = 5 * time.Second
+
+// checkBackendConnection(protocol, host, port, tls, skip_verify, haproxy_v2)
+// returns true, or false and what went wrong.
+func checkBackendConnection(L *lua.LState) int {
+	const name = "check_backend_connection"
+	protocol, ok := L.Get(1).(lua.LString)
+	if !ok {
+		argError(L, 1, name, "protocol (string)")
+	}
+	host, ok := L.Get(2).(lua.LString)
+	if !ok {
+		argError(L, 2, name, "host (string)")
+	}
+	port, ok := portOf(L.Get(3))
+	if !ok {
+		argError(L, 3, name, "port (number)")
+	}
+	var flags [3]bool
+	for i := range flags {
+		switch v := L.Get(4 + i).(type) {
+		case lua.LBool:
+			flags[i] = bool(v)
+		case *lua.LNilType:
+		default:
+			argError(L, 4+i, name, "boolean")
+		}
+	}
+	c := CallOf(L)
+	s := &proxy.Server{
+		Protocol: string(protocol), Host: string(host), Port: port,
+		TLS: flags[0], TLSSkipVerify: flags[1], HAProxyV2: flags[2],
+	}
+	fault := c.checkConnection(s)
+	c.trace("check_backend_connection(%s, %s) -> %s", protocol, s.Address(), orOK(fault))
+	if fault == "" {
+		L.Push(lua.LTrue)
+		L.Push(lua.LNil)
+	} else {
+		L.Push(lua.LFalse)
+		L.Push(lua.LString(fault))
+	}
+	return 2
+}
+
+func orOK(fault string) string {
+	if fault == "" {
+		return "ok"
+	}
+	return fault
+}
+
+func (c *Call) checkConnection(s *proxy.Server) string {
+	switch {
+	case !proxy.ValidHost(s.Host):
+		return "no host name and no address"
+	case s.Port < 1:
+		return "port is outside 1-65535"
+	case c.DenyUnlisted && !c.listed(s):
+		return s.Address() + " is not configured, and unlisted_backends is deny"
+	case c.Query.DryRun:
+		return "not tried: policies reach no network in a dry run"
+	}
+	ctx, cancel := c.deadline(checkTimeout)
+	defer cancel()
+	if err := c.Checker.CheckConnection(ctx, s); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func (c *Call) listed(s *proxy.Server) bool {
+	h := c.Query.View.Host(proxy.CanonicalHost(s.Host))
+	return h != nil && h.EntryAt(s.Protocol, s.Port) != nil
+}
+
+// applyBackendResult merges the attributes of a backend_result into the
+// result; what has the same name is overwritten.
+func applyBackendResult(L *lua.LState) int {
+	ud, ok := L.Get(1).(*lua.LUserData)
+	var res *backendResult
+	if ok {
+		res, ok = ud.Value.(*backendResult)
+	}
+	if !ok {
+		argError(L, 1, "apply_backend_result", resultType)
+	}
+	c := CallOf(L)
+	for _, a := range res.attributes {
+		c.change(changeOf(a))
+	}
+	c.trace("apply_backend_result: %d attributes", len(res.attributes))
+	return 0
+}
+
+// maxChanges bounds how many attributes one request may set.
+const maxChanges = 256
+
+func (c *Call) change(ch proxy.Change) {
+	cs := &c.Verdict.Changes
+	if i := slices.IndexFunc(*cs, func(o proxy.Change) bool { return o.Name == ch.Name }); i >= 0 {
+		(*cs)[i] = ch
+		return
+	}
+	if len(*cs) < maxChanges {
+		*cs = append(*cs, ch)
+	}
+}
+
+// changeOf: true is a bare field, false is none, a table is a list.
+func changeOf(a attribute) proxy.Change {
+	ch := proxy.Change{Attr: proxy.Attr{Name: a.name}}
+	switch v := a.value.(type) {
+	case lua.LBool:
+		ch.Bare, ch.Remove = bool(v), !bool(v)
+	case lua.LNumber:
+		ch.Value = number(v)
+	case lua.LString:
+		ch.Value = string(v)
+	default:
+		ch.List = true
+	}
+	return ch
+}
+
+// removeFromBackendResult takes names out of the result.
+func removeFromBackendResult(L *lua.LState) int {
+	t, ok := L.Get(1).(*lua.LTable)
+	if !ok {
+		argError(L, 1, "remove_from_backend_result", "table")
+	}
+	c := CallOf(L)
+	t.ForEach(func(_, v lua.LValue) {
+		c.change(proxy.Change{Attr: proxy.Attr{Name: v.String()}, Remove: true})
+	})
+	return 0
+}

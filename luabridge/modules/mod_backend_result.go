@@ -1,0 +1,136 @@
+package modules
+
+import (
+	lua "github.com/yuin/gopher-lua"
+)
+
+const resultType = "nauthilus_backend_result"
+
+// A backendResult is what nauthilus_backend_result.new returns.
+type backendResult struct {
+	flags      [2]bool
+	texts      [5]string
+	attributes []attribute // in the order of the table they came from
+}
+
+type attribute struct {
+	name  string
+	value lua.LValue // string, number, boolean, or a table of our own
+}
+
+// The methods that set or get a flag or a text, by their place in
+// backendResult.
+var (
+	resultFlags = []string{"authenticated", "user_found"}
+	resultTexts = []string{"account_field", "totp_secret_field", "totp_recovery_field", "unique_user_id_field", "display_name_field"}
+)
+
+// newBackendResult makes nauthilus_backend_result. Its new takes the module
+// too, for scripts that call it with a colon.
+func newBackendResult(L *lua.LState) *lua.LTable {
+	methods := L.CreateTable(0, 8)
+	for i, name := range resultFlags {
+		methods.RawSetString(name, L.NewFunction(func(L *lua.LState) int { return resultFlag(L, name, i) }))
+	}
+	for i, name := range resultTexts {
+		methods.RawSetString(name, L.NewFunction(func(L *lua.LState) int { return resultText(L, name, i) }))
+	}
+	methods.RawSetString("attributes", L.NewFunction(resultAttributes))
+	mt := Sealed(L, methods)
+	mt.RawSetString("__name", lua.LString(resultType))
+	return table(L, map[string]lua.LGFunction{
+		"new": func(L *lua.LState) int {
+			L.Push(&lua.LUserData{Value: &backendResult{}, Metatable: mt})
+			return 1
+		},
+	})
+}
+
+// self returns the object, and whether the call sets: with exactly one
+// argument it does, else it gets.
+func self(L *lua.LState, method string) (res *backendResult, set bool) {
+	ud, ok := L.Get(1).(*lua.LUserData)
+	if ok {
+		res, ok = ud.Value.(*backendResult)
+	}
+	if !ok {
+		argError(L, 1, method, resultType)
+	}
+	return res, L.GetTop() == 2
+}
+
+func resultFlag(L *lua.LState, name string, i int) int {
+	res, set := self(L, name)
+	if !set {
+		L.Push(lua.LBool(res.flags[i]))
+		return 1
+	}
+	v, ok := L.Get(2).(lua.LBool)
+	if !ok {
+		argError(L, 2, name, "boolean")
+	}
+	res.flags[i] = bool(v)
+	return 0
+}
+
+func resultText(L *lua.LState, name string, i int) int {
+	res, set := self(L, name)
+	if !set {
+		L.Push(lua.LString(res.texts[i]))
+		return 1
+	}
+	v, ok := L.Get(2).(lua.LString)
+	if !ok {
+		argError(L, 2, name, "string")
+	}
+	res.texts[i] = string(v)
+	return 0
+}
+
+// resultAttributes sets or gets the attributes: copies both ways. Keys that are
+// no strings, and values that are functions or userdata, are dropped.
+func resultAttributes(L *lua.LState) int {
+	res, set := self(L, "attributes")
+	if !set {
+		t := L.CreateTable(0, len(res.attributes))
+		for _, a := range res.attributes {
+			t.RawSetString(a.name, copyValue(L, a.value, 0))
+		}
+		L.Push(t)
+		return 1
+	}
+	t, ok := L.Get(2).(*lua.LTable)
+	if !ok {
+		argError(L, 2, "attributes", "table")
+	}
+	res.attributes = nil
+	t.ForEach(func(k, v lua.LValue) {
+		name, ok := k.(lua.LString)
+		if v = copyValue(L, v, 0); ok && v != lua.LNil && len(res.attributes) < maxChanges {
+			res.attributes = append(res.attributes, attribute{string(name), v})
+		}
+	})
+	return 0
+}
+
+// maxDepth bounds how deep tables are copied.
+const maxDepth = 16
+
+func copyValue(L *lua.LState, v lua.LValue, depth int) lua.LValue {
+	switch v := v.(type) {
+	case lua.LString, lua.LNumber, lua.LBool:
+		return v
+	case *lua.LTable:
+		if depth == maxDepth {
+			L.RaiseError("a table is nested over %d deep", maxDepth)
+		}
+		t := L.CreateTable(v.Len(), 0)
+		v.ForEach(func(k, v lua.LValue) {
+			if v = copyValue(L, v, depth+1); v != lua.LNil {
+				t.RawSet(k, v)
+			}
+		})
+		return t
+	}
+	return lua.LNil
+}

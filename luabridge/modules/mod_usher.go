@@ -1,0 +1,196 @@
+package modules
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+	"go.uber.org/zap"
+
+	"usher/proxy"
+)
+
+// newUsher makes usher, our own module: what policies always need.
+func newUsher(L *lua.LState) *lua.LTable {
+	return table(L, map[string]lua.LGFunction{
+		"servers":  usherServers,
+		"assigned": usherAssigned,
+		"hash":     usherHash,
+		"sticky":   usherSticky,
+		"select":   usherSelect,
+		"deny":     usherDeny,
+		"hold":     usherHold,
+		"log":      usherLog,
+	})
+}
+
+// usherServers([filter]) lists servers to choose from: of the request's
+// protocol, up, one a host, in the configuration's order. A service without
+// entries of its own (doveadm) gets one server of each host, with port 0. The
+// filter is a table: tag = "ssd" keeps hosts with that tag, host = "name" that
+// host. An upstream's director_tag keeps hosts whose first tag it is.
+func usherServers(L *lua.LState) int {
+	c := CallOf(L)
+	if c.candidates == nil {
+		r := c.Query.Request
+		c.candidates = c.Query.View.Candidates(r.Protocol, c.Query.Assigned, r.AddressOnly)
+		if tag := c.Query.Key.Tag; tag != "" {
+			c.candidates = keep(c.candidates, func(e *proxy.Entry) bool { return e.Tag() == tag })
+		}
+	}
+	list := c.candidates
+	switch f := L.Get(1).(type) {
+	case *lua.LNilType:
+	case *lua.LTable:
+		list = filterServers(L, f, list)
+	default:
+		argError(L, 1, "servers", "table")
+	}
+	L.Push(c.serverList(L, list))
+	return 1
+}
+
+func filterServers(L *lua.LState, f *lua.LTable, list []*proxy.Entry) []*proxy.Entry {
+	f.ForEach(func(k, v lua.LValue) {
+		text, ok := v.(lua.LString)
+		switch {
+		case k == lua.LString("tag") && ok:
+			list = keep(list, func(e *proxy.Entry) bool { return slices.Contains(e.Machine().Tags, string(text)) })
+		case k == lua.LString("host") && ok:
+			id := proxy.CanonicalHost(string(text))
+			list = keep(list, func(e *proxy.Entry) bool { return e.Machine().ID == id })
+		default:
+			L.RaiseError("bad argument #1 to servers: unknown filter %q; expected tag or host, each a string", k.String())
+		}
+	})
+	return list
+}
+
+func keep(list []*proxy.Entry, want func(*proxy.Entry) bool) []*proxy.Entry {
+	return slices.DeleteFunc(slices.Clone(list), func(e *proxy.Entry) bool { return !want(e) })
+}
+
+// usherAssigned() returns the host of the user's live assignment, or nil.
+func usherAssigned(L *lua.LState) int {
+	if host := CallOf(L).Query.Assigned; host != "" {
+		L.Push(lua.LString(host))
+	} else {
+		L.Push(lua.LNil)
+	}
+	return 1
+}
+
+// servers reads a table of servers.
+func servers(L *lua.LState, n int, function string) []*proxy.Entry {
+	t, ok := L.Get(n).(*lua.LTable)
+	if !ok {
+		argError(L, n, function, "table of servers")
+	}
+	list := make([]*proxy.Entry, 0, t.Len())
+	for i := 1; i <= t.Len(); i++ {
+		ud, ok := t.RawGetInt(i).(*lua.LUserData)
+		var e *proxy.Entry
+		if ok {
+			e, ok = ud.Value.(*proxy.Entry)
+		}
+		if !ok {
+			L.RaiseError("bad argument #%d to %s (table of servers expected, its element %d is a %s)", n, function, i, t.RawGetInt(i).Type())
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// pick pushes a server, or nil, and remembers why it was picked.
+func (c *Call) pick(L *lua.LState, e *proxy.Entry, why proxy.Reason) int {
+	if e == nil {
+		L.Push(lua.LNil)
+		return 1
+	}
+	c.picked, c.pickedWhy = e, why
+	L.Push(c.newServer(L, e))
+	return 1
+}
+
+// usherHash(key, servers) returns the server that weighted rendezvous hashing
+// gives the key to, or nil when there is none.
+func usherHash(L *lua.LState) int {
+	key, ok := L.Get(1).(lua.LString)
+	if !ok {
+		argError(L, 1, "hash", "string")
+	}
+	c := CallOf(L)
+	e := proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, string(key), servers(L, 2, "hash"))
+	return c.pick(L, e, proxy.Hashed)
+}
+
+// usherSticky(servers) returns the one of servers that the user is assigned to,
+// else what usher.hash gives for the assignment key.
+func usherSticky(L *lua.LState) int {
+	c := CallOf(L)
+	list := servers(L, 1, "sticky")
+	if c.Query.Assigned != "" {
+		for _, e := range list {
+			if e.Machine().ID == c.Query.Assigned {
+				return c.pick(L, e, proxy.Sticky)
+			}
+		}
+	}
+	return c.pick(L, proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, c.Query.Key.Name, list), proxy.Hashed)
+}
+
+// usherSelect(server) selects it. One that stands for its host alone leaves the
+// port to the upstream.
+func usherSelect(L *lua.LState) int {
+	ud, ok := L.Get(1).(*lua.LUserData)
+	var e *proxy.Entry
+	if ok {
+		e, ok = ud.Value.(*proxy.Entry)
+	}
+	if !ok {
+		argError(L, 1, "select", "server")
+	}
+	c := CallOf(L)
+	port := e.Port
+	if e.Protocol != c.Query.Request.Protocol {
+		port = 0
+	}
+	c.choose(e.Host, port, proxy.Selected)
+	return 0
+}
+
+// usherDeny([text]) refuses the login; the client is shown the text.
+func usherDeny(L *lua.LState) int {
+	c := CallOf(L)
+	switch v := L.Get(1).(type) {
+	case *lua.LNilType:
+	case lua.LString:
+		c.Verdict.Text, c.textSet = c.Redact(string(v)), true
+	default:
+		argError(L, 1, "deny", "string")
+	}
+	c.Verdict.Refused = true
+	return 0
+}
+
+// usherHold(seconds) lets the login wait, and asks the policy again then.
+func usherHold(L *lua.LState) int {
+	n, ok := L.Get(1).(lua.LNumber)
+	if !ok {
+		argError(L, 1, "hold", "number of seconds")
+	}
+	if math.IsNaN(float64(n)) || n <= 0 || n > 3600 {
+		L.RaiseError("bad argument #1 to hold: %s seconds; expected more than 0, at most 3600", number(n))
+	}
+	CallOf(L).Verdict.Hold = time.Duration(float64(n) * float64(time.Second))
+	return 0
+}
+
+// usherLog(text) logs a line.
+func usherLog(L *lua.LState) int {
+	c := CallOf(L)
+	c.Log.Info("policy", zap.String("script", c.Script), zap.String("id", c.Query.ID),
+		zap.String("text", clip(c.Redact(L.ToStringMeta(L.CheckAny(1)).String()), 4096)))
+	return 0
+}

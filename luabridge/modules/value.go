@@ -1,0 +1,37 @@
+package modules
+
+import (
+	"math"
+	"strconv"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// number writes a Lua number as people do: whole numbers without exponent.
+func number(n lua.LNumber) string {
+	f := float64(n)
+	if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return strconv.FormatInt(int64(f), 10)
+	}
+	return strconv.FormatFloat(f, 'g', 14, 64)
+}
+
+// TypeOf is the name of a userdata's type, as it stands in its metatable.
+func TypeOf(ud *lua.LUserData) (string, bool) {
+	mt, ok := ud.Metatable.(*lua.LTable)
+	if !ok {
+		return "", false
+	}
+	name, ok := mt.RawGetString("__name").(lua.LString)
+	return string(name), ok
+}
+
+// Sealed makes a metatable that scripts can neither see nor replace.
+func Sealed(L *lua.LState, index lua.LValue) *lua.LTable {
+	mt := L.CreateTable(0, 2)
+	if index != nil {
+		mt.RawSetString("__index", index)
+	}
+	mt.RawSetString("__metatable", lua.LFalse)
+	return mt
+}

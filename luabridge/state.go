@@ -1,0 +1,336 @@
+package luabridge
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+	"go.uber.org/zap"
+
+	"usher/luabridge/modules"
+)
+
+const (
+	callDepth    = 200       // Lua calls within one another
+	registrySize = 1024      // slots at first
+	registryMax  = 64 * 1024 // slots at most
+)
+
+// A state is one Lua state with what scripts of all requests share: functions,
+// which they cannot change, and library tables that they never get hold of.
+// Each request gets an environment of its own; library tables and modules
+// appear in it as empty tables in front of the shared ones, so that whatever a
+// script writes into them is gone with the request.
+type state struct {
+	L      *lua.LState
+	budget budget
+
+	envMeta     *lua.LTable            // of each request's globals
+	requestMeta *lua.LTable            // of each request's table
+	fronts      map[string]*lua.LTable // by name: the metatable of a library's front
+	director    *Director
+}
+
+// keptGlobals are the functions of Lua's base library that policies have as
+// they are. The rest is out, or made anew below: what reaches files, other
+// environments or the collector.
+var keptGlobals = []string{
+	"assert", "error", "ipairs", "pcall", "rawequal", "select", "tonumber",
+	"tostring", "type", "unpack", "xpcall", "load", "loadstring", "_VERSION",
+}
+
+// libraries of Lua that policies have, and what of them stays out.
+var libraries = []struct {
+	name string
+	open lua.LGFunction
+	drop []string
+}{
+	{lua.StringLibName, lua.OpenString, []string{"dump", "__index"}},
+	{lua.TabLibName, lua.OpenTable, nil},
+	{lua.MathLibName, lua.OpenMath, nil},
+	{lua.CoroutineLibName, lua.OpenCoroutine, nil},
+	{lua.OsLibName, lua.OpenOs, []string{"execute", "exit", "remove", "rename", "setenv", "setlocale", "tmpname"}},
+}
+
+func newState(d *Director) *state {
+	L := lua.NewState(lua.Options{
+		SkipOpenLibs: true, CallStackSize: callDepth,
+		RegistrySize: registrySize, RegistryMaxSize: registryMax, RegistryGrowStep: 1024,
+	})
+	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}}
+	call := func(f lua.LGFunction) {
+		L.Push(L.NewFunction(f))
+		L.Call(0, 0)
+	}
+	call(lua.OpenBase)
+	all := L.G.Global
+	base := L.NewTable()
+	for _, name := range keptGlobals {
+		base.RawSetString(name, all.RawGetString(name))
+	}
+	s.setBase(base, all)
+
+	for _, lib := range libraries {
+		call(lib.open)
+		t := all.RawGetString(lib.name).(*lua.LTable)
+		shared := L.NewTable()
+		t.ForEach(func(k, v lua.LValue) {
+			if !slices.Contains(lib.drop, k.String()) {
+				shared.RawSet(k, v)
+			}
+		})
+		switch lib.name {
+		case lua.StringLibName:
+			// Methods of strings go by a metatable of which scripts see nothing.
+			L.SetMetatable(lua.LString(""), modules.Sealed(L, shared))
+		case lua.CoroutineLibName:
+			s.setCoroutine(shared)
+		case lua.OsLibName:
+			shared.RawSetString("getenv", L.NewFunction(s.getenv))
+		}
+		s.fronts[lib.name] = modules.Sealed(L, shared)
+	}
+	for _, m := range modules.All {
+		s.fronts[m.Name] = modules.Sealed(L, m.Make(L))
+	}
+
+	base.Metatable = modules.Sealed(L, L.NewFunction(s.missingGlobal))
+	s.envMeta = modules.Sealed(L, base)
+	s.requestMeta = modules.NewRequestMeta(L)
+	return s
+}
+
+// setBase puts our versions of base functions into base.
+func (s *state) setBase(base, all *lua.LTable) {
+	L := s.L
+	orig := func(name string) *lua.LFunction { return all.RawGetString(name).(*lua.LFunction) }
+	// What walks or changes a table as it is must see the request's table whole.
+	filled := func(name string) lua.LGFunction {
+		f := orig(name)
+		return func(L *lua.LState) int {
+			if t, ok := L.Get(1).(*lua.LTable); ok {
+				modules.CallOf(L).Fill(t)
+			}
+			return f.GFunction(L)
+		}
+	}
+	next := L.NewFunction(filled("next"))
+	for name, f := range map[string]lua.LGFunction{
+		"rawget":       filled("rawget"),
+		"rawset":       filled("rawset"),
+		"setmetatable": filled("setmetatable"),
+		"getmetatable": getmetatable,
+		"print":        s.print,
+		"require":      s.require,
+		"pairs": func(L *lua.LState) int {
+			t := L.CheckTable(1)
+			modules.CallOf(L).Fill(t)
+			L.Push(next)
+			L.Push(t)
+			L.Push(lua.LNil)
+			return 3
+		},
+		"dynamic_loader": func(*lua.LState) int { return 0 },
+	} {
+		base.RawSetString(name, L.NewFunction(f))
+	}
+	base.RawSetString("next", next)
+}
+
+// getmetatable hides what is sealed.
+func getmetatable(L *lua.LState) int {
+	v := L.CheckAny(1)
+	if t, ok := v.(*lua.LTable); ok {
+		modules.CallOf(L).Fill(t)
+	}
+	mt := L.GetMetatable(v)
+	if t, ok := mt.(*lua.LTable); ok {
+		if shown := t.RawGetString("__metatable"); shown == lua.LFalse {
+			mt = lua.LNil
+		} else if shown != lua.LNil {
+			mt = shown
+		}
+	}
+	L.Push(mt)
+	return 1
+}
+
+// setCoroutine makes coroutines count against the budget of their request: by
+// itself gopher-lua gives them a child context, which it asks once.
+func (s *state) setCoroutine(lib *lua.LTable) {
+	create := lib.RawGetString("create").(*lua.LFunction).GFunction
+	wrap := lib.RawGetString("wrap").(*lua.LFunction).GFunction
+	lib.RawSetString("create", s.L.NewFunction(func(L *lua.LState) int {
+		n := create(L)
+		L.Get(-1).(*lua.LState).SetContext(&s.budget)
+		return n
+	}))
+	lib.RawSetString("wrap", s.L.NewFunction(func(L *lua.LState) int {
+		n := wrap(L)
+		L.Get(-1).(*lua.LFunction).Upvalues[0].Value().(*lua.LState).SetContext(&s.budget)
+		return n
+	}))
+}
+
+// getenv reads the variables that director.env names, and no others.
+func (s *state) getenv(L *lua.LState) int {
+	name := L.CheckString(1)
+	if slices.Contains(s.director.opt.Deps.Env, name) {
+		if v, ok := os.LookupEnv(name); ok {
+			L.Push(lua.LString(v))
+			return 1
+		}
+	}
+	L.Push(lua.LNil)
+	return 1
+}
+
+// print logs.
+func (s *state) print(L *lua.LState) int {
+	c := modules.CallOf(L)
+	var b strings.Builder
+	for i := 1; i <= L.GetTop() && b.Len() < 4096; i++ {
+		if i > 1 {
+			b.WriteByte('\t')
+		}
+		b.WriteString(L.ToStringMeta(L.Get(i)).String())
+	}
+	c.Log.Info("policy", zap.String("script", c.Script), zap.String("id", c.Query.ID), zap.String("text", c.Redact(b.String())))
+	return 0
+}
+
+// front makes a request's own table in front of a shared one, or returns nil.
+func (s *state) front(name string) *lua.LTable {
+	mt := s.fronts[name]
+	if mt == nil {
+		return nil
+	}
+	t := s.L.CreateTable(0, 0)
+	t.Metatable = mt
+	return t
+}
+
+// missingGlobal makes library tables and modules appear among the globals when
+// they are asked for first.
+func (s *state) missingGlobal(L *lua.LState) int {
+	name, ok := L.Get(2).(lua.LString)
+	if !ok {
+		L.Push(lua.LNil)
+		return 1
+	}
+	env := modules.CallOf(L).Env
+	if name == "_G" {
+		L.Push(env)
+		return 1
+	}
+	if t := s.front(string(name)); t != nil {
+		env.RawSetString(string(name), t)
+		L.Push(t)
+		return 1
+	}
+	L.Push(lua.LNil)
+	return 1
+}
+
+// require returns a module: one of ours, or a Lua file of director.package_path,
+// which is run afresh for each request.
+func (s *state) require(L *lua.LState) int {
+	name := L.CheckString(1)
+	c := modules.CallOf(L)
+	if v := c.Loaded[name]; v != nil {
+		L.Push(v)
+		return 1
+	}
+	if _, ok := s.fronts[name]; ok {
+		// The same table as the global of that name.
+		v := c.Env.RawGetString(name)
+		if v == lua.LNil {
+			v = s.front(name)
+			c.Env.RawSetString(name, v)
+		}
+		c.SetLoaded(name, v)
+		L.Push(v)
+		return 1
+	}
+	proto, err := s.director.module(name)
+	if err != nil {
+		L.RaiseError("module %q: %s", name, err)
+	}
+	c.SetLoaded(name, lua.LTrue) // for modules that require each other
+	L.Push(L.NewFunctionFromProto(proto))
+	L.Push(lua.LString(name))
+	L.Call(1, 1)
+	v := L.Get(-1)
+	if v == lua.LNil {
+		v = lua.LTrue
+	}
+	c.SetLoaded(name, v)
+	L.Push(v)
+	return 1
+}
+
+// run runs a script's chunk in a fresh environment and then, unless entry is
+// empty, its entry function with the request. The results are valid until the
+// next run.
+func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (action, result lua.LValue, err error) {
+	L := s.L
+	env := L.CreateTable(0, 4)
+	env.Metatable = s.envMeta
+	c.Env = env
+	s.budget.call = c
+	L.Env = env
+	L.SetContext(&s.budget)
+	L.SetTop(0)
+
+	L.Push(L.NewFunctionFromProto(proto))
+	if err := L.PCall(0, 0, nil); err != nil {
+		return nil, nil, s.fault(c, err)
+	}
+	if entry == "" {
+		return nil, nil, s.fault(c, nil)
+	}
+	f, ok := env.RawGetString(entry).(*lua.LFunction)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
+	}
+	c.Request = L.CreateTable(0, 8)
+	c.Request.Metatable = s.requestMeta
+	L.Push(f)
+	L.Push(c.Request)
+	if err := L.PCall(1, 2, nil); err != nil {
+		return nil, nil, s.fault(c, err)
+	}
+	action, result = L.Get(-2), L.Get(-1)
+	return action, result, s.fault(c, nil)
+}
+
+// fault is err as the log shall have it: without Lua's stack of calls, without
+// the password. A budget that is used up counts also where the script caught
+// the error.
+func (s *state) fault(c *modules.Call, err error) error {
+	if err == nil && s.budget.fault == nil {
+		return nil
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+		if api, ok := err.(*lua.ApiError); ok && api.Object != nil { //nolint:errorlint // PCall returns it as it is
+			text = api.Object.String()
+		} else if i := strings.Index(text, "\nstack traceback"); i >= 0 {
+			text = text[:i]
+		}
+	}
+	if s.budget.fault != nil {
+		where, _, _ := strings.Cut(text, ": ")
+		if where == "" {
+			where = c.Script
+		}
+		return fmt.Errorf("%s: %w", where, s.budget.fault)
+	}
+	if len(text) > 1000 {
+		text = text[:1000]
+	}
+	return fmt.Errorf("%s", c.Redact(text))
+}

@@ -1,0 +1,16 @@
+// Package monitor knows the backends: their names, whether they are up, and
+// since when.
+//
+// A Monitor checks every backend of the inventory on a clock of its own and
+// publishes what it found as an immutable proxy.View. A Resolver keeps the
+// addresses of host names in memory. They implement proxy.Backends and
+// proxy.Names.
+//
+// One file is one kind of check; checks has one function a protocol. Today all
+// protocols, and starttls entries too, have the connect check alone: TCP, then
+// the PROXY v2 header, then TLS on connect, with the certificate verified for
+// the configured host.
+//
+// The package knows no adapter, no policy and no configuration file, and does
+// not decide where users go: it only says what is.
+package monitor

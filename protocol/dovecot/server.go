@@ -1,0 +1,209 @@
+package dovecot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"usher/proxy"
+)
+
+// A Handler decides. *proxy.Pipeline is one.
+type Handler interface {
+	Handle(ctx context.Context, r *proxy.Request) proxy.Decision
+	Record(r *proxy.Request, d proxy.Decision) proxy.Decision
+}
+
+// Options configure a Server: one listener's worth of settings.
+type Options struct {
+	Handler Handler
+	Log     *zap.Logger // nil: none
+
+	// Upstream is the real auth server to interpose on: a path of a unix
+	// socket, or host:port. Empty: standalone.
+	Upstream string
+	// Mechanisms are offered in standalone mode: PLAIN, LOGIN.
+	Mechanisms []string
+	// RequireSecured refuses plaintext mechanisms from clients that are not
+	// secured.
+	RequireSecured bool
+	// FailureDelay is how late a refusal is told, in standalone mode.
+	FailureDelay time.Duration
+	// Refresh is what proxy_refresh tells login processes: whole seconds.
+	Refresh time.Duration
+	// HoldLimit is how long a held login waits in all.
+	HoldLimit time.Duration
+	// MaxOutstanding bounds the unanswered requests of one connection.
+	MaxOutstanding int
+	// AllowFrom lists the networks whose TCP connections are served. Empty: all.
+	AllowFrom []netip.Prefix
+	// MasterUser and MasterPass log in at the backend where the mechanism showed
+	// no password. Empty: as the upstream said.
+	MasterUser string
+	MasterPass proxy.Secret
+	// Grace is how long Serve, told to end, waits for requests in flight.
+	Grace time.Duration
+}
+
+// A Server serves auth clients on one listener.
+type Server struct {
+	opt   Options
+	log   *zap.Logger
+	route routing
+	cuid  atomic.Uint32
+}
+
+// Mechanisms that standalone mode can serve, with their MECH flags.
+var mechFlags = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext"}
+
+// New checks the options. It starts nothing.
+func New(opt Options) (*Server, error) {
+	if opt.Handler == nil {
+		return nil, errors.New("dovecot: no handler")
+	}
+	if opt.MaxOutstanding < 1 {
+		return nil, errors.New("dovecot: outstanding_per_connection is under 1")
+	}
+	if opt.Upstream == "" && len(opt.Mechanisms) == 0 {
+		return nil, errors.New("dovecot: no mechanisms to offer")
+	}
+	opt.Mechanisms = slices.Clone(opt.Mechanisms)
+	for i, m := range opt.Mechanisms {
+		opt.Mechanisms[i] = strings.ToUpper(m)
+		if _, ok := mechFlags[opt.Mechanisms[i]]; !ok && opt.Upstream == "" {
+			return nil, fmt.Errorf("dovecot: mechanism %q can't be served standalone; expected PLAIN or LOGIN", m)
+		}
+	}
+	if opt.Log == nil {
+		opt.Log = zap.NewNop()
+	}
+	return &Server{
+		opt: opt, log: opt.Log.Named("dovecot"),
+		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
+	}, nil
+}
+
+// Serve accepts on ln until ctx ends, then lets requests in flight finish, for
+// Options.Grace at most, and returns. It closes ln. It is called once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	var conns sync.WaitGroup
+	hard, cut := context.WithCancel(context.Background())
+	defer cut()
+
+	closing := context.AfterFunc(ctx, func() {
+		ln.Close() //nolint:errcheck // Accept tells
+	})
+	defer closing()
+
+	err := s.accept(ctx, ln, func(c net.Conn) {
+		conns.Go(func() {
+			defer closeQuietly(c)
+			defer context.AfterFunc(hard, func() { closeQuietly(c) })()
+			if s.opt.Upstream != "" {
+				s.interpose(ctx, hard, c)
+			} else {
+				s.standalone(ctx, hard, c)
+			}
+		})
+	})
+	timer := time.AfterFunc(s.opt.Grace, cut)
+	conns.Wait()
+	timer.Stop()
+	return err
+}
+
+func (s *Server) accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
+	for backoff := time.Duration(0); ; {
+		c, err := ln.Accept()
+		switch {
+		case err == nil:
+			backoff = 0
+			if !s.allowed(c.RemoteAddr()) {
+				s.log.Warn("connection refused: not in allow_from", zap.Stringer("peer", c.RemoteAddr()))
+				closeQuietly(c)
+				continue
+			}
+			serve(c)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("dovecot: accept: %w", err)
+		default: // no descriptors left, an aborted connection: it may pass
+			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept", zap.Error(err), zap.Duration("retry", backoff))
+			select {
+			case <-time.After(backoff):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+func (s *Server) allowed(peer net.Addr) bool {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok || len(s.opt.AllowFrom) == 0 {
+		return true
+	}
+	a := tcp.AddrPort().Addr().Unmap()
+	return slices.ContainsFunc(s.opt.AllowFrom, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// decide asks until the answer is not `held`, for HoldLimit at most. gone ends
+// the wait of a request that its client gave up; stop that of all.
+func (s *Server) decide(ctx context.Context, stop <-chan struct{}, r *proxy.Request, gone *atomic.Bool) proxy.Decision {
+	var until time.Time
+	for {
+		d := s.opt.Handler.Handle(ctx, r)
+		if d.Outcome != proxy.Held {
+			return d
+		}
+		now := time.Now()
+		if until.IsZero() {
+			until = now.Add(s.opt.HoldLimit)
+		}
+		wait := min(max(d.Wait, 10*time.Millisecond), time.Second, until.Sub(now))
+		if wait > 0 {
+			pause(ctx, stop, wait)
+		}
+		if wait <= 0 || gone.Load() || ctx.Err() != nil || ended(stop) {
+			return s.opt.Handler.Record(r, proxy.Decision{Reason: proxy.HoldExpired})
+		}
+	}
+}
+
+// pause waits for d, less when ctx or stop end.
+func pause(ctx context.Context, stop <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-stop:
+	}
+}
+
+func ended(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// wake makes a connection that waits for a line look whether it shall end.
+func wake(c net.Conn) {
+	if err := c.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
+		closeQuietly(c)
+	}
+}

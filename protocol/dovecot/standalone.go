@@ -1,0 +1,386 @@
+package dovecot
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"usher/proxy"
+)
+
+// saslTimeout is after how long an unfinished exchange may be forgotten
+// (AUTH_REQUEST_TIMEOUT_SECS of Dovecot's auth).
+const saslTimeout = 150 * time.Second
+
+// An authConn is one client's connection in standalone mode.
+type authConn struct {
+	*Server
+	conn net.Conn
+	out  *outbox
+	stop <-chan struct{} // closed when Serve is told to end
+
+	minor int // of the client's VERSION; the reading goroutine's own
+
+	mu      sync.Mutex
+	pending map[uint32]*exchange
+	delayed int // of pending: refusals that are not told yet
+	running sync.WaitGroup
+}
+
+// An exchange is one AUTH until it is answered.
+type exchange struct {
+	id    uint32
+	auth  *authLine
+	gone  atomic.Bool // answered, or given up by the client
+	began time.Time
+
+	// The reading goroutine's own:
+	named    bool // LOGIN: the user name came
+	deciding bool // the SASL exchange is complete
+}
+
+// standalone serves a connection. serving ends when Serve is told to, ctx when
+// what is in flight must not go on.
+func (s *Server) standalone(serving, ctx context.Context, nc net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &authConn{Server: s, conn: nc, out: newOutbox(nc), stop: serving.Done(), pending: map[uint32]*exchange{}}
+	defer c.running.Wait()
+	defer cancel()
+
+	greeting, err := c.greeting()
+	if err != nil {
+		c.log.Error("handshake", zap.Error(err))
+		return
+	}
+	c.out.send(greeting, false)
+	if err := c.read(serving, ctx); err != nil && !normalEnd(err) {
+		c.log.Warn("connection", zap.Error(err))
+	}
+	c.out.finish()
+}
+
+// greeting is sent whole at accept: every client takes it, and some wait for
+// its DONE before they speak.
+func (c *authConn) greeting() ([]byte, error) {
+	var cookie [16]byte
+	if _, err := rand.Read(cookie[:]); err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString("VERSION\t1\t2\n")
+	for _, m := range c.opt.Mechanisms {
+		b.WriteString("MECH\t" + m + "\t" + mechFlags[m] + "\n")
+	}
+	fmt.Fprintf(&b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", os.Getpid(), c.cuid.Add(1), hex.EncodeToString(cookie[:]))
+	return []byte(b.String()), nil
+}
+
+// read serves lines until the client leaves or usher ends.
+func (c *authConn) read(serving, ctx context.Context) error {
+	defer context.AfterFunc(serving, func() { wake(c.conn) })()
+	in := newLineReader(c.conn, maxLine)
+	idle := lineTimeout // for the handshake
+	for {
+		if ended(c.stop) {
+			idle = drainIdle
+		}
+		line, tooLong, err := in.next(idle)
+		switch {
+		case errors.Is(err, errIdle) && ended(c.stop):
+			if c.outstanding() == 0 {
+				return nil
+			}
+			continue
+		case err != nil:
+			return err
+		case tooLong:
+			c.tooLong(line)
+		default:
+			if err := c.line(ctx, text(line)); err != nil {
+				return err
+			}
+		}
+		idle = 0
+		if !in.buffered() {
+			c.out.flush()
+		}
+		c.out.wait()
+	}
+}
+
+func (c *authConn) line(ctx context.Context, line string) error {
+	verb, idText, rest := command(line)
+	switch verb {
+	case "VERSION":
+		if idText != "1" {
+			return fmt.Errorf("handshake: the client speaks version %.20q, expected 1", idText)
+		}
+		minor, err := strconv.Atoi(rest)
+		if err != nil {
+			return fmt.Errorf("handshake: minor version %.20q", rest)
+		}
+		c.minor = minor
+		return nil
+	case "CPID":
+		return nil
+	case "AUTH", "CONT", "CANCEL":
+	default:
+		c.log.Debug("unknown command", zap.String("command", fmt.Sprintf("%.20q", verb)))
+		return nil
+	}
+	id, ok := parseID(idText)
+	if !ok {
+		c.log.Warn("a request without a number", zap.String("command", verb))
+		return nil
+	}
+	switch verb {
+	case "AUTH":
+		c.handleAuth(ctx, id, rest)
+	case "CONT":
+		c.handleCont(ctx, id, rest)
+	case "CANCEL":
+		c.handleCancel(id)
+	}
+	return nil
+}
+
+// tooLong refuses the request that an over-long line would have been.
+func (c *authConn) tooLong(head []byte) {
+	verb, idText, _ := command(string(head))
+	c.log.Warn("a line is over the limit", zap.Int("limit", maxLine))
+	if id, ok := parseID(idText); ok && (verb == "AUTH" || verb == "CONT") {
+		c.refuse(id, &proxy.Request{Adapter: "dovecot"}, "")
+	}
+}
+
+// refuse answers a request that never became one.
+func (c *authConn) refuse(id uint32, r *proxy.Request, code string) {
+	c.drop(id)
+	c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Denied, Reason: proxy.BadRequest})
+	c.out.queue(appendFailCode(nil, id, code))
+}
+
+// drop forgets an exchange: whatever is still decided for it is not told.
+func (c *authConn) drop(id uint32) {
+	c.mu.Lock()
+	if x := c.pending[id]; x != nil {
+		x.gone.Store(true)
+		delete(c.pending, id)
+	}
+	c.mu.Unlock()
+}
+
+func (c *authConn) outstanding() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending)
+}
+
+func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
+	a, err := parseAuth(rest)
+	if err != nil {
+		c.log.Warn("bad AUTH", zap.Error(err))
+		c.refuse(id, &proxy.Request{Adapter: "dovecot"}, "")
+		return
+	}
+	x := &exchange{id: id, auth: a, began: time.Now()}
+	c.mu.Lock()
+	_, double := c.pending[id]
+	full := !double && len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began)
+	if !double && !full {
+		c.pending[id] = x
+	}
+	c.mu.Unlock()
+
+	switch {
+	case double:
+		c.log.Warn("a request number that is still in use", zap.Uint32("number", id))
+		c.refuse(id, &a.req, "")
+	case full:
+		d := c.opt.Handler.Record(&a.req, proxy.Decision{Reason: proxy.Overload})
+		c.tell(x, &d)
+	case !c.offers(a.mech):
+		c.log.Warn("a mechanism that is not offered", zap.String("mech", fmt.Sprintf("%.20q", a.mech)))
+		c.refuse(id, &a.req, "")
+	case c.opt.RequireSecured && !a.req.TLS.Secured:
+		c.log.Warn("plaintext mechanism without TLS refused: require_secured")
+		c.refuse(id, &a.req, "")
+	case !a.hasResp || (a.resp == "" && (c.minor < 2 || a.mech == "LOGIN")):
+		// Exim's empty resp= means that there is none.
+		c.challenge(x)
+	default:
+		c.response(ctx, x, a.resp)
+	}
+}
+
+func (c *authConn) offers(mech string) bool {
+	for _, m := range c.opt.Mechanisms {
+		if m == mech {
+			return true
+		}
+	}
+	return false
+}
+
+// expire forgets exchanges that their client left half-way. c.mu is held.
+func (c *authConn) expire(now time.Time) bool {
+	n := len(c.pending)
+	for id, x := range c.pending {
+		if !x.deciding && now.Sub(x.began) > saslTimeout {
+			x.gone.Store(true)
+			delete(c.pending, id)
+		}
+	}
+	return len(c.pending) < n
+}
+
+func (c *authConn) handleCont(ctx context.Context, id uint32, data string) {
+	c.mu.Lock()
+	x := c.pending[id]
+	c.mu.Unlock()
+	if x == nil || x.deciding {
+		c.out.queue(append(appendCommand(nil, "FAIL", id), "\treason=Authentication request timed out\n"...))
+		c.drop(id)
+		return
+	}
+	resp, _, _ := strings.Cut(data, "\t")
+	c.response(ctx, x, resp)
+}
+
+// handleCancel gives a request up. Clients below minor version 4 close at an
+// answer, newer ones wait for one.
+func (c *authConn) handleCancel(id uint32) {
+	c.drop(id)
+	if c.minor >= 4 {
+		c.out.queue(append(appendCommand(nil, "CANCELLED", id), '\n'))
+	}
+}
+
+// challenge asks for the next piece of an exchange.
+func (c *authConn) challenge(x *exchange) {
+	b := append(appendCommand(nil, "CONT", x.id), '\t')
+	if x.auth.mech == "LOGIN" {
+		prompt := "Username:"
+		if x.named {
+			prompt = "Password:"
+		}
+		b = base64.StdEncoding.AppendEncode(b, []byte(prompt))
+	}
+	c.out.queue(append(b, '\n'))
+}
+
+// response takes a piece of a SASL exchange and, when it is whole, decides.
+func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
+	raw, err := base64.StdEncoding.DecodeString(b64)
+	if err != nil {
+		c.refuse(x.id, &x.auth.req, "invalid_base64")
+		return
+	}
+	r := &x.auth.req
+	switch {
+	case x.auth.mech == "LOGIN" && !x.named:
+		r.User, x.named = string(raw), true
+		c.challenge(x)
+		return
+	case x.auth.mech == "LOGIN":
+		r.Password = proxy.NewSecret(string(raw))
+	default:
+		user, pass, err := parsePlain(string(raw))
+		if err != nil {
+			c.log.Debug("bad PLAIN", zap.Error(err))
+			c.refuse(x.id, r, "")
+			return
+		}
+		r.User, r.Password = user, proxy.NewSecret(pass)
+	}
+	x.deciding = true
+	c.running.Go(func() {
+		d := c.decide(ctx, c.stop, r, &x.gone)
+		if d.Outcome == proxy.Denied {
+			c.delay(ctx)
+		}
+		c.answer(x, &d)
+	})
+}
+
+// delay keeps a refusal back. While half of what may be outstanding are
+// refusals, further ones are told at once: a flood of wrong passwords must not
+// take the places of others.
+func (c *authConn) delay(ctx context.Context) {
+	c.mu.Lock()
+	full := c.delayed >= (c.opt.MaxOutstanding+1)/2
+	if !full {
+		c.delayed++
+	}
+	c.mu.Unlock()
+	if full {
+		return
+	}
+	pause(ctx, c.stop, c.opt.FailureDelay)
+	c.mu.Lock()
+	c.delayed--
+	c.mu.Unlock()
+}
+
+// answer tells a decision, unless its client gave the request up.
+func (c *authConn) answer(x *exchange, d *proxy.Decision) {
+	c.mu.Lock()
+	gone := x.gone.Swap(true)
+	if !gone {
+		delete(c.pending, x.id)
+	}
+	c.mu.Unlock()
+	if !gone {
+		c.tell(x, d)
+	}
+}
+
+// tell writes a decision.
+func (c *authConn) tell(x *exchange, d *proxy.Decision) {
+	if d.Outcome == proxy.TempFail && c.minor == 0 && x.auth.req.NoLogin {
+		// Postfix and Exim show every FAIL as a wrong password, and a closed
+		// connection as a temporary failure.
+		c.out.finish()
+		closeQuietly(c.conn)
+		return
+	}
+	var b []byte
+	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
+		b = c.route.appendOK(nil, x.id, d)
+	} else {
+		b = appendFail(nil, x.id, d)
+	}
+	c.out.send(b, c.outstanding() > 0)
+}
+
+// parsePlain splits the message of SASL PLAIN (RFC 4616): authzid NUL authcid
+// NUL passwd. An authzid that differs from authcid asks to act as somebody
+// else, which nobody here can allow.
+func parsePlain(s string) (user, pass string, err error) {
+	authzid, rest, ok := strings.Cut(s, "\x00")
+	if !ok {
+		return "", "", errors.New("PLAIN: no NUL")
+	}
+	user, pass, ok = strings.Cut(rest, "\x00")
+	switch {
+	case !ok:
+		return "", "", errors.New("PLAIN: no second NUL")
+	case strings.IndexByte(pass, 0) >= 0:
+		return "", "", errors.New("PLAIN: NUL in the password")
+	case authzid != "" && authzid != user:
+		return "", "", errors.New("PLAIN: authorization as another user")
+	}
+	return user, pass, nil
+}

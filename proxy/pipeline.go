@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"usher/proxy/affinity"
+)
+
+// AffinityMode says how far assignments bind (affinity.mode).
+type AffinityMode string
+
+// The modes.
+const (
+	AffinityPolicy  AffinityMode = "policy"  // the policy sees the assignment and decides
+	AffinityEnforce AffinityMode = "enforce" // a live assignment to a host that is up wins
+	AffinityOff     AffinityMode = "off"     // none is looked up or kept
+)
+
+// Options put a Pipeline together. Verifier, Director, Backends, Names, and
+// Recorder must be set; Assignments unless Affinity is off.
+type Options struct {
+	Verifier    Verifier
+	Director    Director
+	Backends    Backends
+	Names       Names
+	Assignments Assignments
+	Orders      Orders // nil: no pins, no holds
+	Recorder    Recorder
+	Log         *zap.Logger // nil: none
+
+	Affinity        AffinityMode
+	KeyScope        affinity.Scope
+	MasterSeparator string // master_user_separator
+
+	DenyUnlisted   bool // unlisted_backends: deny
+	AllowIdentity  bool
+	HostAttributes []string
+}
+
+// A Pipeline turns requests into decisions. It does not change once made; a
+// reload makes another.
+type Pipeline struct {
+	opt Options
+	log *zap.Logger
+}
+
+// New checks the options and returns a Pipeline.
+func New(opt Options) (*Pipeline, error) {
+	switch {
+	case opt.Verifier == nil, opt.Director == nil, opt.Backends == nil, opt.Names == nil, opt.Recorder == nil:
+		return nil, errors.New("proxy: a part of the pipeline is missing")
+	case opt.Assignments == nil && opt.Affinity != AffinityOff:
+		return nil, errors.New("proxy: affinity without a store")
+	}
+	log := opt.Log
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &Pipeline{opt: opt, log: log}, nil
+}
+
+// Handle decides on a request, records the decision and returns it. It blocks
+// for as long as the password driver, the policy and the store take, each of
+// which is bounded; ctx cuts it off.
+func (p *Pipeline) Handle(ctx context.Context, r *Request) Decision {
+	start := time.Now()
+	run := run{Pipeline: p, r: r}
+	run.q.ID = newID(start)
+	d := run.decide(ctx)
+	d.ID = run.q.ID
+	d.Took = time.Since(start)
+	p.record(r, &d)
+	return d
+}
+
+// Record completes and records a decision that an adapter came to by itself: a
+// request refused before it was one, a queue that was full, a hold that
+// expired, an upstream's answer that passes unchanged.
+func (p *Pipeline) Record(r *Request, d Decision) Decision {
+	d.ID = newID(time.Now())
+	if d.By == "" {
+		d.By = "usher"
+	}
+	if d.User == "" {
+		d.User = r.Account()
+	}
+	p.record(r, &d)
+	return d
+}
+
+// Explain decides as Handle would for a user whose password is right, leaves
+// nothing behind and records nothing. trace is told the steps.
+func (p *Pipeline) Explain(ctx context.Context, r *Request, network bool, trace func(string)) Decision {
+	start := time.Now()
+	run := run{Pipeline: p, r: r, dry: true}
+	run.q.ID = newID(start)
+	run.q.DryRun = !network
+	run.q.Trace = trace
+	d := run.decide(ctx)
+	d.ID = run.q.ID
+	d.Took = time.Since(start)
+	return d
+}
+
+// A run is one request on its way through the pipeline.
+type run struct {
+	*Pipeline
+	r   *Request
+	q   Query
+	dry bool
+}
+
+func (n *run) tempfail(why Reason, err error) Decision {
+	return Decision{Outcome: TempFail, By: "usher", Reason: why, Err: err, User: n.q.User}
+}
+
+// decide is the one way that a request flows.
+func (n *run) decide(ctx context.Context) Decision {
+	if d, ok := n.verify(ctx); !ok {
+		return d
+	}
+	if d, held := n.hold(ctx); held {
+		return d
+	}
+	if !n.r.NoLogin {
+		if err := n.opt.Backends.WaitReady(ctx); err != nil {
+			return n.tempfail(NoBackend, err)
+		}
+	}
+	if err := n.lookup(ctx); err != nil {
+		return n.tempfail(StoreUnavailable, err)
+	}
+
+	v, err := n.ask(ctx)
+	switch {
+	case err != nil:
+		return n.fault(err)
+	case v.Refused:
+		return Decision{Outcome: Denied, By: v.By, Reason: PolicyRefused, Text: v.Text, User: n.q.User, Logs: v.Logs}
+	case n.r.NoLogin:
+		return Decision{Outcome: Passed, By: "passdb:" + n.q.Identity.Driver, Reason: AuthOnly, User: n.q.User, Logs: v.Logs}
+	case v.Hold > 0 && n.r.Service != "doveadm":
+		return Decision{Outcome: Held, By: v.By, Reason: PolicyRefused, Wait: v.Hold, User: n.q.User, Logs: v.Logs}
+	}
+
+	changes, err := settle(v.Changes, n.opt.AllowIdentity, n.opt.HostAttributes)
+	if err != nil {
+		return n.fault(err)
+	}
+	d := n.route(ctx, &v)
+	d.User, d.Logs = n.q.User, v.Logs
+	if d.Outcome == Routed {
+		d.Password = n.q.Identity.Password
+		if d.Password.IsEmpty() {
+			d.Password = n.r.Password
+		}
+		d.Fields = n.q.Identity.Fields
+		d.Changes = changes
+	}
+	return d
+}
+
+// verify fills in who the user is. With ok false the decision stands.
+func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
+	r := n.r
+	n.q.Request, n.q.Authenticated, n.q.User = r, true, r.Account()
+	deny := func(by string, why Reason, text string) Decision {
+		return Decision{Outcome: Denied, By: by, Reason: why, Text: text, User: n.q.User}
+	}
+	if err := n.validNames(); err != nil {
+		d := deny("usher", BadRequest, "")
+		d.Err = err
+		return d, false
+	}
+	switch {
+	case r.Upstream != nil:
+		n.q.Identity = Identity{User: r.Upstream.User, Driver: "upstream", Verified: true}
+		return d, true
+	case n.dry:
+		n.q.Identity.Driver = "dry-run"
+		return d, true
+	case r.NoAuth && r.Protocol == "smtp":
+		return deny("usher", NoAuthRefused, ""), false
+	case r.NoAuth:
+		return d, true
+	}
+
+	id, err := n.opt.Verifier.Verify(ctx, r)
+	if errors.Is(err, ErrDenied) {
+		by, why, text := "passdb", BadPassword, ""
+		if den := (*Denial)(nil); errors.As(err, &den) {
+			by, why, text = den.By, den.Reason, den.Text
+		}
+		n.afterRefusal(ctx)
+		return deny(by, why, text), false
+	}
+	if err != nil {
+		return n.tempfail(PassdbUnavailable, err), false
+	}
+	if id.User == "" {
+		id.User = r.User
+	}
+	n.q.Identity, n.q.User = id, id.User
+	if err := ValidUser(id.User); err != nil {
+		return n.tempfail(PassdbUnavailable, fmt.Errorf("%s answered a %w", id.Driver, err)), false
+	}
+	// Passing on a password that nobody compared is right where the backend
+	// compares it. A mail submission that is only authenticated here, or that
+	// nginx does not log in at the backend, would be an open relay.
+	if !id.Verified && (r.NoLogin || r.Service == "smtp") {
+		n.log.Warn("SMTP authentication refused: no password driver verifies it; configure passdb with one that does, passthrough would be an open relay",
+			zap.String("adapter", r.Adapter), zap.String("service", r.Service))
+		return deny("usher", UnverifiedSMTP, ""), false
+	}
+	return d, true
+}
+
+func (n *run) validNames() error {
+	if err := ValidUser(n.r.User); err != nil {
+		return err
+	}
+	if u := n.r.Upstream; u != nil {
+		for _, s := range [...]string{u.User, u.DestUser} {
+			if s == "" {
+				continue
+			}
+			if err := ValidUser(s); err != nil {
+				return fmt.Errorf("upstream: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// afterRefusal lets the policy see a refused password, for its side effects. A
+// fault there is counted and changes nothing: the refusal is final.
+func (n *run) afterRefusal(ctx context.Context) {
+	n.q.Authenticated = false
+	n.q.View = n.opt.Backends.View()
+	if _, err := n.ask(ctx); err != nil {
+		n.log.Warn("policy failed after a refused password", zap.Error(err))
+	}
+}
+
+// hold asks for an operator's hold. doveadm's look-ups never wait: a flush
+// hook that a move runs would wait for itself.
+func (n *run) hold(ctx context.Context) (Decision, bool) {
+	if n.opt.Orders == nil || n.r.Service == "doveadm" || n.r.NoLogin {
+		return Decision{}, false
+	}
+	why, held, err := n.opt.Orders.Hold(ctx, n.q.User)
+	if err != nil {
+		return n.tempfail(StoreUnavailable, err), true
+	}
+	if !held {
+		return Decision{}, false
+	}
+	return Decision{Outcome: Held, By: "operator", Reason: why, Wait: time.Second, User: n.q.User}, true
+}
+
+// lookup finds the user's live assignment and takes the snapshot of backends
+// that this request sees.
+func (n *run) lookup(ctx context.Context) error {
+	n.q.View = n.opt.Backends.View()
+	if n.r.NoLogin {
+		return nil
+	}
+	name := n.q.User
+	if u := n.r.Upstream; u != nil {
+		n.q.Key.Tag = u.Tag
+		if u.DestUser != "" {
+			name = u.DestUser
+		}
+	}
+	n.q.Key.Name = affinity.KeyName(name, n.opt.MasterSeparator, n.opt.KeyScope)
+	if n.opt.Affinity == AffinityOff {
+		return nil
+	}
+	host, err := n.opt.Assignments.Lookup(ctx, n.q.Key)
+	if err != nil {
+		return err
+	}
+	n.q.Assigned = host
+	if n.q.Trace != nil {
+		n.q.Trace(fmt.Sprintf("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none")))
+	}
+	return nil
+}
+
+func (n *run) ask(ctx context.Context) (Verdict, error) {
+	start := time.Now()
+	v, err := n.opt.Director.Direct(ctx, &n.q)
+	if !n.dry {
+		n.opt.Recorder.PolicyRan(time.Since(start), err)
+	}
+	return v, err
+}
+
+// fault turns a Director's error into a decision.
+func (n *run) fault(err error) Decision {
+	why := PolicyError
+	if f := (*PolicyFault)(nil); errors.As(err, &f) {
+		why = f.Kind
+	}
+	return n.tempfail(why, err)
+}

@@ -1,0 +1,267 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"usher/proxy/affinity"
+)
+
+// lookupTimeout bounds the resolving of a host name that nobody knew before.
+const lookupTimeout = 5 * time.Second
+
+// A place is where a request shall go, before and after it was checked.
+type place struct {
+	host   string
+	port   int // 0: the inventory's, else the upstream's
+	by     string
+	reason Reason
+
+	record bool // claim it as the user's assignment
+
+	entry *Entry
+	addr  netip.Addr
+}
+
+// route places, checks and claims.
+func (n *run) route(ctx context.Context, v *Verdict) Decision {
+	pl, d, ok := n.place(ctx, v)
+	if !ok {
+		return d
+	}
+	if why, err := n.check(ctx, &pl); err != nil {
+		return n.bad(&pl, why, err)
+	}
+	if n.claims() && pl.record && !n.dry {
+		host := CanonicalHost(pl.host)
+		winner, err := n.opt.Assignments.Claim(ctx, n.q.Key, n.q.Assigned, host)
+		if err != nil {
+			return n.tempfail(StoreUnavailable, err)
+		}
+		if winner != host {
+			pl = n.at(winner, "assignment", Race)
+			if why, err := n.check(ctx, &pl); err != nil {
+				return n.bad(&pl, why, err)
+			}
+		}
+	}
+	d = Decision{
+		Outcome: Routed, By: pl.by, Reason: pl.reason,
+		Host: pl.host, Port: pl.port, Addr: pl.addr, Entry: pl.entry,
+	}
+	if n.isSelf(&pl) {
+		d.Outcome, d.By, d.Reason = Passed, pl.by, IsSelf
+	}
+	return d
+}
+
+func (n *run) bad(pl *place, why Reason, err error) Decision {
+	d := n.tempfail(why, err)
+	d.By, d.Host, d.Port = pl.by, pl.host, pl.port
+	return d
+}
+
+// claims reports whether this request may record an assignment: imap, pop3 and
+// sieve logins always; lmtp where none lives; all others never.
+func (n *run) claims() bool {
+	if n.opt.Affinity == AffinityOff {
+		return false
+	}
+	switch n.r.Protocol {
+	case "imap", "pop3", "sieve":
+		return true
+	case "lmtp":
+		return n.q.Assigned == ""
+	}
+	return false
+}
+
+// place picks: pin, then enforced assignment, then the policy's selection, then
+// the host that an attribute names. With ok false the decision stands.
+func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok bool) {
+	if n.opt.Orders != nil {
+		pin, err := n.opt.Orders.Pin(ctx, n.q.User)
+		if err != nil {
+			return pl, n.tempfail(StoreUnavailable, err), false
+		}
+		if pin != "" {
+			if n.q.Trace != nil {
+				n.q.Trace("pin: " + pin)
+			}
+			return n.standing(pin, "pin", Pinned)
+		}
+	}
+	if n.opt.Affinity == AffinityEnforce && n.q.Assigned != "" {
+		if h := n.q.View.Host(n.q.Assigned); h == nil || !h.Down {
+			return n.standing(n.q.Assigned, "assignment", Enforced)
+		}
+	}
+	if v.Selected {
+		return place{host: v.Host, port: v.Port, by: v.By, reason: v.Reason, record: true}, d, true
+	}
+	if host := n.attributeHost(v.Changes); host != "" {
+		pl := n.at(host, "attribute", ByAttribute)
+		pl.record = true
+		return pl, d, true
+	}
+	if len(n.q.View.Candidates(n.r.Protocol, n.q.Assigned, n.r.AddressOnly)) == 0 {
+		return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+	}
+	d = n.tempfail(NoSelection, errors.New("the policy selected no backend"))
+	if v.By != "" {
+		d.By = v.By
+	}
+	return pl, d, false
+}
+
+// standing is a place that stood before the policy spoke. A host that has no
+// entry for the request's protocol (a site with separate SMTP relays) leaves it
+// aside: then the hash over those that have one decides, and is not recorded.
+func (n *run) standing(host, by string, why Reason) (pl place, d Decision, ok bool) {
+	view := n.q.View
+	h := view.Host(host)
+	if h != nil && view.Serves(n.r.Protocol) && !h.usable(n.r.Protocol, n.r.AddressOnly) {
+		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, view.Candidates(n.r.Protocol, "", n.r.AddressOnly))
+		if e == nil {
+			return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+		}
+		return place{host: e.Host, port: e.Port, by: by, reason: Hashed}, d, true
+	}
+	pl = n.at(host, by, why)
+	pl.record = true
+	return pl, d, true
+}
+
+// at is the place of a host of which only the canonical name is known.
+func (n *run) at(host, by string, why Reason) place {
+	if h := n.q.View.Host(CanonicalHost(host)); h != nil {
+		host = h.Name
+	}
+	return place{host: host, by: by, reason: why}
+}
+
+// attributeHost is the value of the first attribute that names a host.
+func (n *run) attributeHost(changes []Change) string {
+	host := ""
+	for _, c := range changes {
+		if !slices.Contains(n.opt.HostAttributes, c.Name) {
+			continue
+		}
+		if host == "" && !c.Remove && !c.Bare {
+			host = c.Value
+		}
+	}
+	return host
+}
+
+// check makes sure that a place is valid, known, alive and allowed, and fills
+// in its port, entry and address. What can't be right is a temporary failure.
+func (n *run) check(ctx context.Context, pl *place) (Reason, error) {
+	if !ValidHost(pl.host) {
+		return BadSelection, fmt.Errorf("selected host %.80q is no host name and no address", pl.host)
+	}
+	if pl.port < 0 || pl.port > math.MaxUint16 {
+		return BadSelection, fmt.Errorf("selected port %d is outside 1-65535", pl.port)
+	}
+	if why, err := n.checkListed(pl); err != nil {
+		return why, err
+	}
+	if pl.entry != nil && pl.entry.Addr.IsValid() {
+		pl.addr = pl.entry.Addr
+	} else {
+		lctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		addr, err := n.opt.Names.Lookup(lctx, pl.host)
+		cancel()
+		if err != nil {
+			return Unresolved, err
+		}
+		pl.addr = addr
+	}
+	if n.r.AddressOnly && pl.port == 0 {
+		return NoBackend, fmt.Errorf("%s has no %q entry, and the proxy needs a port", pl.host, n.r.Protocol)
+	}
+	return "", nil
+}
+
+// checkListed compares a place with the inventory.
+func (n *run) checkListed(pl *place) (Reason, error) {
+	h := n.q.View.Host(CanonicalHost(pl.host))
+	if h == nil {
+		if n.opt.DenyUnlisted {
+			return UnlistedBackend, fmt.Errorf("%s is not configured, and unlisted_backends is deny", HostPort(pl.host, pl.port))
+		}
+		return "", nil
+	}
+	if h.Down {
+		return BackendDown, fmt.Errorf("host %s is down", pl.host)
+	}
+	switch {
+	case pl.port != 0:
+		pl.entry = h.EntryAt(n.r.Protocol, pl.port)
+		if pl.entry == nil && n.opt.DenyUnlisted {
+			return UnlistedBackend, fmt.Errorf("%s is not configured, and unlisted_backends is deny", HostPort(pl.host, pl.port))
+		}
+	default:
+		pl.entry = h.Entry(n.r.Protocol)
+		if pl.entry != nil {
+			pl.port = pl.entry.Port
+		}
+	}
+	e := pl.entry
+	switch {
+	case e == nil:
+		return "", nil
+	case e.isDown():
+		return BackendDown, fmt.Errorf("%s %s is down", e.Protocol, e.Address())
+	case e.Health != Up && h.ID != n.q.Assigned:
+		return BackendDown, fmt.Errorf("the health of %s %s is %s: it takes no new users", e.Protocol, e.Address(), e.Health)
+	case n.r.AddressOnly && !plain(e):
+		return BadSelection, fmt.Errorf("%s needs TLS, which this proxy has not toward backends", e.Address())
+	}
+	return "", nil
+}
+
+// isSelf: a director_proxy_maybe whose target is this very proxy is a local
+// login (the upstream's line passes unchanged).
+func (n *run) isSelf(pl *place) bool {
+	u := n.r.Upstream
+	if u == nil || !u.ProxyMaybe || pl.addr != n.r.Local.Addr().Unmap() {
+		return false
+	}
+	port := pl.port
+	if port == 0 {
+		port = u.Port
+	}
+	return port == 0 || n.r.Local.Port() == 0 || port == int(n.r.Local.Port())
+}
+
+// Rendezvous returns the entry that weighted rendezvous hashing gives to key
+// among entries, or nil. For imap and pop3 only hosts count that have all the
+// mailbox protocols configured, unless no such host is there: a user shall be
+// on the same host by both.
+func Rendezvous(v *View, protocol, key string, entries []*Entry) *Entry {
+	k := affinity.HashKey(key)
+	pick := func(all bool) (best *Entry) {
+		top := math.Inf(-1)
+		for _, e := range entries {
+			if !all && !v.Mailbox(e.host) {
+				continue
+			}
+			if s := affinity.Score(k, e.host.hash, e.host.Weight); s > top {
+				best, top = e, s
+			}
+		}
+		return best
+	}
+	if mailbox(protocol) {
+		if e := pick(false); e != nil {
+			return e
+		}
+	}
+	return pick(true)
+}

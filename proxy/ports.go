@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"usher/proxy/affinity"
+)
+
+// An Identity is what a Verifier found out about a user.
+type Identity struct {
+	User     string // final name; "": as the client said
+	Password Secret // for the backend; empty: the client's
+	Driver   string // name of the driver that answered
+	Verified bool   // false: passthrough, nobody compared a password
+	Fields   []Attr
+}
+
+// A Verifier checks passwords in standalone mode and for nginx. passdb.Chain
+// implements it.
+type Verifier interface {
+	// Verify returns who the user is. An error that wraps ErrDenied refuses
+	// (*Denial tells why); any other is a temporary failure.
+	Verify(ctx context.Context, r *Request) (Identity, error)
+}
+
+// A Query is what a Director is asked.
+type Query struct {
+	Request  *Request
+	Identity Identity
+	// User is the final user name: the upstream's, the driver's, or as typed.
+	User string
+	// Authenticated: the password was not refused.
+	Authenticated bool
+	// ID is the decision's.
+	ID string
+	// Key is the assignment key; Assigned the canonical host of the live
+	// assignment, "" for none.
+	Key      affinity.Key
+	Assigned string
+	View     *View
+	// DryRun: nothing may be left behind, and no network be reached.
+	DryRun bool
+	// Trace, if not nil, is told each step that mattered, in words.
+	Trace func(step string)
+}
+
+// A Verdict is what a policy said.
+type Verdict struct {
+	Refused bool
+	Text    string // status_message_set; shown when refused
+	Hold    time.Duration
+
+	Selected bool // a backend was selected: Host and Port
+	Host     string
+	Port     int
+	Reason   Reason // Selected, Sticky, Hashed
+	By       string // name of the filter that decided
+
+	Changes []Change
+	// Logs are what custom_log_add left, for the decision's log line.
+	Logs []Attr
+}
+
+// A PolicyFault is a Director's failure: always a temporary failure.
+type PolicyFault struct {
+	Kind Reason // PolicyError, PolicyBudget, PolicyTimeout
+	Err  error
+}
+
+// Error implements error.
+func (f *PolicyFault) Error() string { return f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *PolicyFault) Unwrap() error { return f.Err }
+
+// A Director runs the policy. luabridge implements it.
+type Director interface {
+	// Direct asks the policy. With q.Authenticated false only the filters that
+	// want such requests run, for their side effects. Errors are *PolicyFault.
+	Direct(ctx context.Context, q *Query) (Verdict, error)
+}
+
+// Assignments is what the pipeline needs of affinity.Store.
+type Assignments interface {
+	Lookup(ctx context.Context, key affinity.Key) (host string, err error)
+	Claim(ctx context.Context, key affinity.Key, seen, host string) (winner string, err error)
+}
+
+// Orders are what operators decreed for single users.
+type Orders interface {
+	// Hold reports whether the user's logins shall wait, and why (ByOperator or
+	// ByMove).
+	Hold(ctx context.Context, user string) (reason Reason, held bool, err error)
+	// Pin returns the canonical host that the user must go to, "" for none.
+	Pin(ctx context.Context, user string) (host string, err error)
+}
+
+// A Recorder counts. control implements it.
+type Recorder interface {
+	// Decided is called once a decision, with r.Adapter and r.Protocol.
+	Decided(r *Request, d *Decision)
+	// PolicyRan is called once a policy run.
+	PolicyRan(took time.Duration, err error)
+}

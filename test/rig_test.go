@@ -1,0 +1,201 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"usher/test/servers"
+)
+
+const password = "correct horse"
+
+// people are the users that every rig knows; what the policy does with them is
+// in testdata/policy.lua.
+var people = func() servers.Users {
+	u := servers.Users{}
+	for _, order := range []string{"two", "three", "boom", "none", "refuse", "slow"} {
+		for n := range 8 {
+			u[user(order, n)] = password
+		}
+	}
+	return u
+}()
+
+func user(order string, n int) string { return fmt.Sprintf("%s-%d@example.org", order, n) }
+
+// A front is one mail proxy that asks the rig's usher.
+type front struct {
+	name string
+	addr map[string]string // protocol: ip:port
+}
+
+// protocols returns those that the front has, in a fixed order.
+func (f *front) protocols() []string {
+	if f.addr["smtp"] == "" {
+		return mailProtocols[:2]
+	}
+	return mailProtocols
+}
+
+// A rig is one usher with backends behind it and all kinds of mail proxies in
+// front of it.
+type rig struct {
+	usher  *servers.Usher
+	fronts []*front
+	yaml   string // of usher
+}
+
+type rigOptions struct {
+	script string // path; "": the built-in policy
+	down   bool   // the configured backends' ports are closed
+	more   string // YAML at the end of usher's configuration
+	budget string // more keys of `director`
+}
+
+var (
+	// hosts are the backends of every rig, each with all of mailProtocols.
+	hosts         = []string{"127.0.0.2", "127.0.0.3"}
+	mailProtocols = []string{"imap", "pop3", "smtp"}
+)
+
+func newRig(t *testing.T, o rigOptions) *rig {
+	t.Helper()
+	var inventory strings.Builder
+	for _, ip := range hosts {
+		addr := map[string]string{}
+		if o.down {
+			for _, protocol := range mailProtocols {
+				addr[protocol] = servers.Addr(t, ip)
+			}
+		} else {
+			addr = servers.StartDovecotBackend(t, ip, people, nil).Addr
+			addr["smtp"] = servers.StartSMTPSink(t, ip).Addr
+		}
+		for _, protocol := range mailProtocols {
+			host, port, err := net.SplitHostPort(addr[protocol])
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&inventory, "    - {protocol: %s, host: %s, port: %s}\n", protocol, host, port)
+		}
+	}
+	interposed := servers.StartDovecotProxy(t, "127.0.0.1", people)
+	standalone := servers.StartDovecotProxy(t, "127.0.0.1", nil)
+	authHTTP := servers.Addr(t, "127.0.0.1")
+	r := &rig{}
+	r.yaml = fmt.Sprintf(`failure_delay: 0s
+nginx:
+  listeners:
+    - {address: %q, path: /auth, protocols: [imap, pop3, smtp]}
+dovecot:
+  listeners:
+    - {address: "unix:%s", kind: auth, upstream: "unix:%s"}
+    - {address: "unix:%s", kind: auth}
+passdb:
+  - {driver: passwd_file, path: %q}
+director:
+  script: %q
+  unlisted_backends: deny
+%sbackend_server_monitoring:
+  interval: 1s
+  fall: 1
+  backend_servers:
+%s%s`, authHTTP, interposed.Sock, interposed.Upstream, standalone.Sock,
+		people.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory.String(), o.more)
+	r.usher = servers.StartUsher(t, r.yaml)
+	nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
+	r.fronts = []*front{
+		{"Nginx", nginx.Addr},
+		{"Dovecot23_Interposed", interposed.Addr},
+		{"Dovecot23_Standalone", standalone.Addr},
+	}
+	return r
+}
+
+func (r *rig) front(name string) *front {
+	return r.fronts[slices.IndexFunc(r.fronts, func(f *front) bool { return f.name == name })]
+}
+
+// each runs f in parallel for every front and protocol, and returns when all
+// are through.
+func (r *rig) each(t *testing.T, f func(t *testing.T, protocol, addr string)) {
+	t.Helper()
+	t.Run("each", func(t *testing.T) {
+		for _, fr := range r.fronts {
+			for _, protocol := range fr.protocols() {
+				t.Run(fr.name+"/"+protocol, func(t *testing.T) {
+					t.Parallel()
+					f(t, protocol, fr.addr[protocol])
+				})
+			}
+		}
+	})
+}
+
+// together runs all jobs at the same time and waits for them. Parallel subtests
+// are no substitute: how many of them run depends on -parallel. A job that gives
+// up its test ends alone.
+func together(jobs ...func()) {
+	var wg sync.WaitGroup
+	for _, job := range jobs {
+		wg.Go(job)
+	}
+	wg.Wait()
+}
+
+// replies are patterns of what mail clients are told, by protocol.
+type replies map[string]*regexp.Regexp
+
+var (
+	temporary = replies{
+		"imap": regexp.MustCompile(`^NO \[UNAVAILABLE\] `),
+		"pop3": regexp.MustCompile(`^-ERR \[SYS/TEMP\] `),
+		"smtp": regexp.MustCompile(`^454 4\.7\.0 `),
+	}
+	wrongPassword = replies{
+		"imap": regexp.MustCompile(`^NO \[AUTHENTICATIONFAILED\] `),
+		"pop3": regexp.MustCompile(`^-ERR \[AUTH\] `),
+		"smtp": regexp.MustCompile(`^535 5\.7\.[08] `),
+	}
+	// nginx's own words when usher does not answer as it should.
+	internalError = replies{
+		"imap": regexp.MustCompile(`^\* BAD internal server error`),
+		"pop3": regexp.MustCompile(`^-ERR internal server error`),
+		"smtp": regexp.MustCompile(`^451 4\.3\.2 Internal server error`),
+	}
+)
+
+// expect compares a reply with what the protocol's clients should be told.
+func expect(t *testing.T, protocol, reply string, want replies) {
+	t.Helper()
+	if !want[protocol].MatchString(reply) {
+		t.Errorf("%s: got %q, want a match of %s", protocol, reply, want[protocol])
+	}
+}
+
+// expectBackend logs in and compares where the client got.
+func expectBackend(t *testing.T, c *servers.Client, user, want string) {
+	t.Helper()
+	reply := c.Login(user, password)
+	if !c.OK(reply) {
+		t.Fatalf("%s: login of %s: %s", c.Protocol, user, reply)
+	}
+	if got := c.Backend(); got != want {
+		t.Errorf("%s: %s is logged in at %s, want %s", c.Protocol, user, got, want)
+	}
+}
+
+func testdata(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

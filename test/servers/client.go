@@ -1,0 +1,146 @@
+package servers
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A Client is a mail client that has read the server's greeting. Its login
+// methods return the server's last word on the login: the reply line, for IMAP
+// without the tag (or the untagged BAD or BYE before the server hung up), or
+// Closed when the server hung up without a word.
+type Client struct {
+	*Conn
+	Protocol string // imap, pop3, smtp
+	IP       string // its own address
+
+	tags int
+}
+
+// Closed stands for the reply of a server that closed the connection.
+const Closed = "(closed)"
+
+// Dial connects to addr from an address that no client had before, and reads
+// the greeting.
+func Dial(t testing.TB, protocol, addr string) *Client {
+	t.Helper()
+	return DialFrom(t, protocol, addr, ClientIP())
+}
+
+// DialFrom is Dial from a given address.
+func DialFrom(t testing.TB, protocol, addr, from string) *Client {
+	t.Helper()
+	c := &Client{Conn: Connect(t, protocol, addr, from), Protocol: protocol, IP: from}
+	c.Greeting()
+	return c
+}
+
+// DialTLS is Dial to a server that speaks TLS from the first byte.
+func DialTLS(t testing.TB, protocol, addr string, cert *Certificate) *Client {
+	t.Helper()
+	ip := ClientIP()
+	c := &Client{Conn: Connect(t, protocol, addr, ip), Protocol: protocol, IP: ip}
+	c.StartTLS(cert)
+	c.Greeting()
+	return c
+}
+
+// DialProxied is Dial with a PROXY header (version 1) before it, which says that
+// the client is at rip.
+func DialProxied(t testing.TB, protocol, addr, rip string) *Client {
+	t.Helper()
+	c := &Client{Conn: Connect(t, protocol, addr, ClientIP()), Protocol: protocol, IP: rip}
+	host, port := splitAddr(t, addr)
+	c.Writeln(fmt.Sprintf("PROXY TCP4 %s %s 40000 %s", rip, host, port))
+	c.Greeting()
+	return c
+}
+
+// Greeting reads the server's greeting, for SMTP also the answer to EHLO. Dial
+// has done so.
+func (c *Client) Greeting() {
+	c.t.Helper()
+	switch c.Protocol {
+	case "imap":
+		c.ExpectPattern(`^\* OK `)
+	case "pop3":
+		c.ExpectPattern(`^\+OK`)
+	case "smtp":
+		c.ExpectPattern(`^220 `)
+		c.ehlo()
+	default:
+		c.t.Fatalf("no client for %q", c.Protocol)
+	}
+}
+
+// Login logs in the plain way: IMAP LOGIN, POP3 USER and PASS, SMTP AUTH LOGIN.
+// IMAP's strings are quoted: no CR, LF and NUL.
+func (c *Client) Login(user, pass string) string {
+	c.t.Helper()
+	switch c.Protocol {
+	case "imap":
+		return c.imapLogin(user, pass)
+	case "pop3":
+		return c.pop3Login(user, pass)
+	default:
+		return c.smtpLogin(user, pass)
+	}
+}
+
+// AuthPlain logs in by SASL PLAIN (RFC 4616), with or without an initial
+// response.
+func (c *Client) AuthPlain(user, pass string, initial bool) string {
+	c.t.Helper()
+	resp := encode("\x00" + user + "\x00" + pass)
+	switch c.Protocol {
+	case "imap":
+		return c.imapPlain(resp, initial)
+	case "pop3":
+		return c.pop3Plain(resp, initial)
+	default:
+		return c.smtpPlain(resp, initial)
+	}
+}
+
+// OK reports whether reply is that of a login that went well.
+func (c *Client) OK(reply string) bool {
+	switch c.Protocol {
+	case "imap":
+		return strings.HasPrefix(reply, "OK")
+	case "pop3":
+		return strings.HasPrefix(reply, "+OK")
+	default:
+		return strings.HasPrefix(reply, "235")
+	}
+}
+
+// Backend asks the server that it is logged in to for its address, the one
+// that StartDovecotBackend and StartSMTPSink were given.
+func (c *Client) Backend() string {
+	c.t.Helper()
+	switch c.Protocol {
+	case "imap":
+		return c.imapBackend()
+	case "pop3":
+		return c.pop3Backend()
+	default:
+		return c.smtpBackend()
+	}
+}
+
+// final returns the line, or Closed when err says that there is none.
+func final(line string, err error) string {
+	if err != nil {
+		return Closed
+	}
+	return line
+}
+
+func encode(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// mark is the subject of the one message that a backend keeps for each user.
+func mark(ip string) string { return fmt.Sprintf("mailbox on %s", ip) }
+
+const markPattern = `mailbox on ([0-9.]+)`

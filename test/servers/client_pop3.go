@@ -1,0 +1,41 @@
+package servers
+
+func (c *Client) pop3Login(user, pass string) string {
+	c.t.Helper()
+	c.Writeln("USER " + user)
+	c.ExpectPattern(`^\+OK`)
+	c.Writeln("PASS " + pass)
+	return final(c.Read())
+}
+
+func (c *Client) pop3Plain(resp string, initial bool) string {
+	c.t.Helper()
+	if initial {
+		c.Writeln("AUTH PLAIN " + resp)
+		return final(c.Read())
+	}
+	c.Writeln("AUTH PLAIN")
+	c.ExpectPattern(`^\+`)
+	c.Writeln(resp)
+	return final(c.Read())
+}
+
+func (c *Client) pop3Backend() string {
+	c.t.Helper()
+	c.Writeln("TOP 1 0")
+	c.ExpectPattern(`^\+OK`)
+	var found string
+	for {
+		line := c.Readln()
+		if m := markLine.FindStringSubmatch(line); m != nil {
+			found = m[1]
+		}
+		if line == "." {
+			break
+		}
+	}
+	if found == "" {
+		c.t.Fatal("pop3: the mailbox has no message that names its backend")
+	}
+	return found
+}

@@ -1,0 +1,50 @@
+package servers
+
+import (
+	"regexp"
+)
+
+func (c *Client) ehlo() {
+	c.t.Helper()
+	c.Writeln("EHLO client.example")
+	for {
+		if line := c.ExpectPattern(`^250`); line[3] == ' ' {
+			return
+		}
+	}
+}
+
+func (c *Client) smtpLogin(user, pass string) string {
+	c.t.Helper()
+	c.Writeln("AUTH LOGIN")
+	c.ExpectPattern(`^334 VXNlcm5hbWU6`)
+	c.Writeln(encode(user))
+	c.ExpectPattern(`^334 UGFzc3dvcmQ6`)
+	c.Writeln(encode(pass))
+	return final(c.Read())
+}
+
+func (c *Client) smtpPlain(resp string, initial bool) string {
+	c.t.Helper()
+	if initial {
+		c.Writeln("AUTH PLAIN " + resp)
+		return final(c.Read())
+	}
+	c.Writeln("AUTH PLAIN")
+	c.ExpectPattern(`^334`)
+	c.Writeln(resp)
+	return final(c.Read())
+}
+
+var sinkLine = regexp.MustCompile(`^250 (\S+) for (\S+)$`)
+
+func (c *Client) smtpBackend() string {
+	c.t.Helper()
+	c.Writeln("NOOP")
+	line := c.Readln()
+	m := sinkLine.FindStringSubmatch(line)
+	if m == nil {
+		c.t.Fatalf("smtp: the backend does not name itself: %q", line)
+	}
+	return m[1]
+}

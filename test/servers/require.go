@@ -1,0 +1,56 @@
+package servers
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// Main runs the tests of a package that uses this one. It is the body of
+// TestMain. A missing program is a failure, never a skip: a test that nobody
+// runs proves nothing.
+func Main(m *testing.M) int {
+	if err := check(); err != nil {
+		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
+		return 1
+	}
+	// The tests wait for servers more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
+		return 1
+	}
+	code := m.Run()
+	if err := removeBinary(); err != nil {
+		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
+		return 1
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
+			return 1
+		}
+	}
+	return code
+}
+
+func check() error {
+	if os.Getuid() != 0 {
+		return fmt.Errorf("need root: Dovecot's login processes run as users of their own")
+	}
+	for _, need := range []struct{ program, pkg string }{
+		{"nginx", "nginx"},
+		{"dovecot", "dovecot-core"},
+		{"/usr/lib/dovecot/imap-login", "dovecot-imapd"},
+		{"/usr/lib/dovecot/pop3-login", "dovecot-pop3d"},
+	} {
+		if _, err := exec.LookPath(need.program); err != nil {
+			return fmt.Errorf("%s is missing: run test/install-deps.sh, or install %s", need.program, need.pkg)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Usher is a running `usher serve`.
+type Usher struct {
+	*Process
+	Config  string // path of its configuration
+	Control string // unix:PATH
+	HTTP    string // ip:port of /metrics, /healthz, /readyz
+
+	common string // the part of the configuration that Reconfigure keeps
+}
+
+// StartUsher builds the binary, with the race detector if the tests have it,
+// and serves yaml until /readyz says yes. state_dir, log and control are set
+// here and must not be in yaml. More args follow those of `usher serve`.
+func StartUsher(t testing.TB, yaml string, args ...string) *Usher {
+	t.Helper()
+	dir := Dir(t)
+	u := &Usher{
+		Control: "unix:" + filepath.Join(dir, "control.sock"),
+		HTTP:    Addr(t, "127.0.0.1"),
+		Config:  filepath.Join(dir, "usher.yaml"),
+	}
+	u.common = fmt.Sprintf(`state_dir: %s
+log: {level: info, format: json}
+control:
+  address: %s
+  http: %s
+`, mkdir(t, 0o700, dir, "state"), u.Control, u.HTTP)
+	WriteFile(t, u.common+yaml, u.Config)
+	u.start(t, args...)
+	return u
+}
+
+func (u *Usher) start(t testing.TB, args ...string) {
+	t.Helper()
+	argv := append([]string{Binary(t), "serve", "-c", u.Config}, args...)
+	u.Process = Start(t, "usher", argv...)
+	u.waitReady(t)
+}
+
+// Restart starts usher again, with the same configuration, after it was
+// stopped or killed.
+func (u *Usher) Restart(t testing.TB) {
+	t.Helper()
+	u.start(t)
+}
+
+// Reconfigure writes another configuration, which a reload will read.
+func (u *Usher) Reconfigure(t testing.TB, yaml string) {
+	t.Helper()
+	WriteFile(t, u.common+yaml, u.Config)
+}
+
+// Reload sends SIGHUP. It does not wait: see Logged, or what a login shows.
+func (u *Usher) Reload() {
+	u.t.Helper()
+	u.Signal(syscall.SIGHUP)
+}
+
+// Run runs another command of the binary with this usher's configuration and
+// returns its output and exit status.
+func (u *Usher) Run(t testing.TB, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	return command(t, append(args, "-c", u.Config)...)
+}
+
+// Check runs `usher check` on a configuration and returns what it says and its
+// exit status.
+func Check(t testing.TB, yaml string) (output string, status int) {
+	t.Helper()
+	stdout, stderr, status := command(t, "check", "-c", WriteFile(t, yaml, Dir(t), "usher.yaml"))
+	return stdout + stderr, status
+}
+
+func command(t testing.TB, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(t), args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
+		t.Fatalf("usher %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// waitReady asks /readyz until it answers 200.
+func (u *Usher) waitReady(t testing.TB) {
+	t.Helper()
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.After(patience)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		resp, err := client.Get("http://" + u.HTTP + "/readyz")
+		if err == nil {
+			if err := resp.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+			err = fmt.Errorf("status %s", resp.Status)
+		}
+		select {
+		case <-again.C:
+		case <-u.Done():
+			t.Fatalf("usher ended at its start (exit status %d)", u.Wait(t))
+		case <-deadline:
+			t.Fatalf("usher is not ready after %s: %v", patience, err)
+		}
+	}
+}
+
+// A Decision is one line of usher's log, see "Log and metrics" of the contract.
+type Decision struct {
+	Msg     string `json:"msg"`
+	Level   string `json:"level"`
+	ID      string `json:"id"`
+	Adapter string `json:"adapter"`
+	Session string `json:"session"`
+	Service string `json:"service"`
+	User    string `json:"user"`
+	RIP     string `json:"rip"`
+	LIP     string `json:"lip"`
+	TLS     bool   `json:"tls"`
+	Mech    string `json:"mech"`
+	Outcome string `json:"outcome"`
+	Backend string `json:"backend"`
+	By      string `json:"by"`
+	Reason  string `json:"reason"`
+	TookUS  int64  `json:"took_us"`
+}
+
+// parseDecision returns the decision that the line tells, if it does.
+func parseDecision(line string) (d Decision, ok bool) {
+	err := json.Unmarshal([]byte(line), &d)
+	return d, err == nil && d.Msg == "decision"
+}
+
+// Decided waits for the first decision on a login from rip, which tells logins apart
+// as long as each has a client address of its own.
+func (u *Usher) Decided(t testing.TB, rip string) Decision {
+	t.Helper()
+	var d Decision
+	u.Logged(t, 0, "a decision for client "+rip, func(line string) bool {
+		var ok bool
+		d, ok = parseDecision(line)
+		return ok && d.RIP == rip
+	})
+	return d
+}
+
+var binary struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+var installed = flag.String("usher", "", "test this program instead of building ./cmd/usher")
+
+// Binary builds usher once and returns its path. Main removes it. With the flag
+// -usher it returns the program that stands there.
+func Binary(t testing.TB) string {
+	t.Helper()
+	if *installed != "" {
+		return *installed
+	}
+	root := Root(t)
+	binary.once.Do(func() {
+		if binary.dir, binary.err = openDir(); binary.err != nil {
+			return
+		}
+		args := []string{"build", "-o", binary.dir}
+		if raceDetector {
+			args = append(args, "-race")
+		}
+		cmd := exec.Command("go", append(args, "./cmd/usher")...)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			binary.err = fmt.Errorf("go build ./cmd/usher: %w\n%s", err, out)
+		}
+	})
+	if binary.err != nil {
+		t.Fatal(binary.err)
+	}
+	return filepath.Join(binary.dir, "usher")
+}
+
+func removeBinary() error {
+	if binary.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(binary.dir)
+}

@@ -1,0 +1,31 @@
+-- The policy of the end-to-end tests: the user name, up to its first "-", says
+-- what shall happen.
+local backend = require("nauthilus_backend")
+
+local hosts = { two = "127.0.0.2", three = "127.0.0.3" }
+
+local function select(protocol, host)
+  for _, server in ipairs(backend.get_backend_servers()) do
+    if server.protocol == protocol and server.host == host then
+      backend.select_backend_server(server.host, server.port)
+    end
+  end
+end
+
+function nauthilus_call_filter(request)
+  local order = request.account:match("^[^-]*")
+  if order == "boom" then
+    error("boom")
+  elseif order == "refuse" then
+    return nauthilus_builtin.FILTER_REJECT, nauthilus_builtin.FILTER_RESULT_OK
+  elseif order == "slow" then
+    print("slow login begins")
+    local start = os.time()
+    while os.time() < start + 2 do end
+    order = "two"
+  end
+  if hosts[order] then
+    select(request.protocol, hosts[order])
+  end
+  return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
+end
