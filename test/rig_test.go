@@ -109,6 +109,13 @@ director:
 %s%s`, authHTTP, interposed.Sock, interposed.Upstream, standalone.Sock,
 		people.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory.String(), o.more)
 	r.usher = servers.StartUsher(t, r.yaml)
+	t.Cleanup(func() {
+		for _, line := range r.usher.Log.Lines(0) {
+			if strings.Contains(line, password) {
+				t.Errorf("a password is in usher's log: %s", line)
+			}
+		}
+	})
 	nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
 	r.fronts = []*front{
 		{"Nginx", nginx.Addr},

@@ -15,11 +15,11 @@ import (
 
 	"usher/config"
 	"usher/control"
+	"usher/protocol/dovecot"
+	"usher/protocol/nginx"
 	"usher/proxy"
 	"usher/proxy/affinity"
 	"usher/proxy/passdb"
-	"usher/protocol/dovecot"
-	"usher/protocol/nginx"
 )
 
 // grace is how long requests in flight may take when usher ends, or when a
@@ -300,8 +300,8 @@ func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server,
 	return &server{
 		key: fmt.Sprintf("%s %v", l.Address, sock), title: "nginx " + l.Address.String(),
 		settings: []any{settings, l.SharedSecret.Reveal()},
-		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
-		serve:  srv.Serve,
+		listen:   func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
+		serve:    srv.Serve,
 	}, nil
 }
 
@@ -326,8 +326,8 @@ func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*ser
 	return &server{
 		key: fmt.Sprintf("%s %v", l.Address, sock), title: "dovecot " + l.Kind + " " + l.Address.String(),
 		settings: []any{settings, cfg.Dovecot.Master.Pass.Reveal()},
-		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
-		serve:  srv.Serve,
+		listen:   func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
+		serve:    srv.Serve,
 	}, nil
 }
 

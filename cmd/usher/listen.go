@@ -313,4 +313,3 @@ func ensureDir(path string) error {
 	}
 	return nil
 }
-

@@ -1,7 +1,6 @@
 package passdb
 
 import (
-	"bufio"
 	"errors"
 	"os"
 	"os/exec"
@@ -27,7 +26,7 @@ func checkHash(t *testing.T, password, stored string) {
 		t.Fatal(err)
 	}
 	for try, want := range map[string]bool{password: true, "x" + password: false, password[:len(password)-1]: false, "": false} {
-		if name == "BLF-CRYPT" || v.cost() != "" && strings.HasPrefix(v.cost(), "bcrypt") {
+		if strings.HasPrefix(v.cost(), "bcrypt/") { // it looks at 72 bytes
 			want = want || len(try) > 72 && try[:72] == password[:72]
 		}
 		got, err := v.verify(try)
@@ -38,27 +37,22 @@ func checkHash(t *testing.T, password, stored string) {
 }
 
 func TestSchemes_RealHashes(t *testing.T) {
-	f, err := os.Open("testdata/doveadm-2.3.19.txt")
+	data, err := os.ReadFile("testdata/doveadm-2.3.19.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	untested := make(map[string]bool)
 	for name := range schemes {
 		untested[name] = true
 	}
-	scan := bufio.NewScanner(f)
-	for scan.Scan() {
-		password, stored, ok := strings.Cut(scan.Text(), "\t")
+	for line := range strings.Lines(string(data)) {
+		password, stored, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		if !ok {
 			continue
 		}
 		name, _ := splitScheme(stored)
 		delete(untested, name)
 		t.Run(name, func(t *testing.T) { checkHash(t, password, stored) })
-	}
-	if err := scan.Err(); err != nil {
-		t.Fatal(err)
 	}
 	if len(untested) > 0 {
 		t.Errorf("no hash in testdata for %v", untested)

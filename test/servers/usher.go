@@ -52,7 +52,19 @@ control:
 func (u *Usher) start(t testing.TB, args ...string) {
 	t.Helper()
 	argv := append([]string{Binary(t), "serve", "-c", u.Config}, args...)
-	u.Process = Start(t, "usher", argv...)
+	var p *Process
+	// Runs after the clean-up of Start, when usher has ended.
+	t.Cleanup(func() {
+		for _, line := range p.Log.Lines(0) {
+			if strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic: ") {
+				t.Errorf("usher: %s", line)
+				p.show()
+				return
+			}
+		}
+	})
+	p = Start(t, "usher", argv...)
+	u.Process = p
 	u.waitReady(t)
 }
 
