@@ -85,12 +85,11 @@ func (s *source) has(key string) bool {
 
 // report collects faults: one a key, the first.
 type report struct {
-	src     *source
-	faults  Faults
-	seen    map[string]bool
-	broken  map[string]bool // items without keys: what is missing in them is no news
-	dropped int
-	stop    bool // not worth checking any further
+	src    *source
+	faults Faults
+	seen   map[string]bool
+	broken map[string]bool // items without keys: what is missing in them is no news
+	stop   bool            // not worth checking any further
 }
 
 func newReport(src *source) *report {
@@ -113,7 +112,6 @@ func (r *report) addAt(o origin, key, format string, args ...any) {
 	case key != "" && r.seen[key]:
 		return
 	case r.full():
-		r.dropped++
 		return
 	}
 	r.seen[key] = true
@@ -154,9 +152,8 @@ func (r *report) err() error {
 	slices.SortStableFunc(r.faults, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Env, b.Env), cmp.Compare(a.Line, b.Line))
 	})
-	if r.dropped > 0 {
-		r.faults = append(r.faults, Fault{File: r.src.file, Text: fmt.Sprintf("%d more faults", r.dropped)})
-		r.dropped = 0
+	if r.full() {
+		r.faults = append(r.faults, Fault{File: r.src.file, Text: fmt.Sprintf("no more than %d faults are shown", maxFaults)})
 	}
 	return r.faults
 }

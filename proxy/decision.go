@@ -112,6 +112,9 @@ type Decision struct {
 // Every other error is a temporary failure.
 var ErrDenied = errors.New("denied")
 
+// ErrOverload is wrapped by an error of a Verifier that has too much to do.
+var ErrOverload = errors.New("overload")
+
 // A Denial is a refusal with its reason. It wraps ErrDenied.
 type Denial struct {
 	By     string

@@ -200,6 +200,9 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 		n.afterRefusal(ctx)
 		return deny(by, why, text), false
 	}
+	if errors.Is(err, ErrOverload) {
+		return n.tempfail(Overload, err), false
+	}
 	if err != nil {
 		return n.tempfail(PassdbUnavailable, err), false
 	}

@@ -2,15 +2,16 @@ package passdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
+
+	"usher/proxy"
 )
 
 // ErrOverload is wrapped by errors that say that hashing had no room: a
 // temporary failure.
-var ErrOverload = errors.New("passdb: too many passwords to hash")
+var ErrOverload = fmt.Errorf("passdb: too many passwords to hash: %w", proxy.ErrOverload)
 
 // maxWaiting bounds the line before the slots, in callers.
 const maxWaiting = 256

@@ -55,6 +55,9 @@ func (u *Usher) start(t testing.TB, args ...string) {
 	var p *Process
 	// Runs after the clean-up of Start, when usher has ended.
 	t.Cleanup(func() {
+		if p == nil {
+			return // it could not be started
+		}
 		for _, line := range p.Log.Lines(0) {
 			if strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic: ") {
 				t.Errorf("usher: %s", line)

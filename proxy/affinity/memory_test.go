@@ -1,0 +1,238 @@
+package affinity
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newMemory(t testing.TB, most int) *Memory {
+	t.Helper()
+	m, err := NewMemory(MemoryOptions{Expire: 15 * time.Minute, MaxEntries: most})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func look(t testing.TB, m *Memory, k Key) string {
+	t.Helper()
+	host, err := m.Lookup(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+func claim(t testing.TB, m *Memory, k Key, seen, host string) string {
+	t.Helper()
+	winner, err := m.Claim(t.Context(), k, seen, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return winner
+}
+
+func TestClaim(t *testing.T) {
+	alice := Key{Name: "alice"}
+	for _, tc := range []struct {
+		name, stands, seen, host string
+		winner                   string
+	}{
+		{"nobody was there", "", "", "a", "a"},
+		{"the same again", "a", "a", "a", "a"},
+		{"the same, though it was not seen", "a", "", "a", "a"},
+		{"a move of what was seen", "a", "a", "b", "b"},
+		{"another was quicker", "a", "", "b", "a"},
+		{"another moved it", "a", "c", "b", "a"},
+		{"what was seen is gone", "", "c", "b", "b"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := newMemory(t, 10)
+			if tc.stands != "" {
+				claim(t, m, alice, "", tc.stands)
+			}
+			if got := claim(t, m, alice, tc.seen, tc.host); got != tc.winner {
+				t.Errorf("winner %q, want %q", got, tc.winner)
+			}
+			if got := look(t, m, alice); got != tc.winner {
+				t.Errorf("stands then: %q, want %q", got, tc.winner)
+			}
+		})
+	}
+}
+
+// Of many that claim at once for a user whom nobody knew, one wins and all hear
+// of him.
+func TestClaimRace(t *testing.T) {
+	m := newMemory(t, 1000)
+	for i := range 200 {
+		k := Key{Name: fmt.Sprint("user", i)}
+		winners := make([]string, 8)
+		var wg sync.WaitGroup
+		for j := range winners {
+			wg.Go(func() {
+				w, err := m.Claim(context.Background(), k, "", fmt.Sprint("host", j))
+				if err != nil {
+					t.Error(err)
+				}
+				winners[j] = w
+			})
+		}
+		wg.Wait()
+		for _, w := range winners {
+			if w != winners[0] || w != look(t, m, k) {
+				t.Fatalf("winners %q, stands %q", winners, look(t, m, k))
+			}
+		}
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, 10)
+		plain, tagged, other := Key{Name: "alice"}, Key{Tag: "ssd", Name: "alice"}, Key{Name: "bob"}
+		claim(t, m, plain, "", "a")
+		claim(t, m, tagged, "", "b")
+		claim(t, m, other, "", "c")
+		time.Sleep(14 * time.Minute)
+		if err := m.Refresh(t.Context(), "alice"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Refresh(t.Context(), "nobody"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if a, b, c := look(t, m, plain), look(t, m, tagged), look(t, m, other); a != "a" || b != "b" || c != "" {
+			t.Errorf("after 16 min: refreshed %q and %q, want a and b; not refreshed %q, want none", a, b, c)
+		}
+		if got := look(t, m, Key{Name: "nobody"}); got != "" || m.Len() != 3 {
+			t.Errorf("a refresh created: %q, %d entries", got, m.Len())
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		time.Sleep(16 * time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if m.Len() != 0 {
+			t.Errorf("%d entries are left after all expired and were swept", m.Len())
+		}
+	})
+}
+
+// A full store keeps who is there, and serves new users without recording them.
+func TestFull(t *testing.T) {
+	m := newMemory(t, 2)
+	claim(t, m, Key{Name: "a"}, "", "one")
+	claim(t, m, Key{Name: "b"}, "", "one")
+	if w := claim(t, m, Key{Name: "c"}, "", "two"); w != "two" || look(t, m, Key{Name: "c"}) != "" || m.Len() != 2 {
+		t.Errorf("winner %q, recorded %q, %d entries", w, look(t, m, Key{Name: "c"}), m.Len())
+	}
+	if w := claim(t, m, Key{Name: "a"}, "one", "two"); w != "two" || look(t, m, Key{Name: "a"}) != "two" {
+		t.Errorf("who is there could not be moved: %q", w)
+	}
+}
+
+func TestKeyName(t *testing.T) {
+	for _, tc := range []struct {
+		user, sep string
+		scope     Scope
+		want      string
+	}{
+		{"Alice@Example.ORG", "", ByUser, "alice@example.org"},
+		{"alice*master", "*", ByUser, "alice"},
+		{"*master", "*", ByUser, "*master"},
+		{"alice@example.org", "", ByLocal, "alice"},
+		{"alice@example.org", "", ByDomain, "example.org"},
+		{"alice@a@example.org", "", ByDomain, "example.org"},
+		{"alice", "", ByDomain, "alice"},
+		{"@example.org", "", ByLocal, "@example.org"},
+		{"alice@", "", ByDomain, "alice@"},
+		{"\xffA", "", ByUser, "\xffa"},
+		{"ÄLICE", "", ByUser, "Älice"},
+	} {
+		if got := KeyName(tc.user, tc.sep, tc.scope); got != tc.want {
+			t.Errorf("KeyName(%q, %q, %s) = %q, want %q", tc.user, tc.sep, tc.scope, got, tc.want)
+		}
+	}
+}
+
+// Weights share users out in proportion, and a host that goes moves only its
+// own users.
+func TestRendezvous(t *testing.T) {
+	const users = 100_000
+	hosts := []struct {
+		name   string
+		weight int
+	}{{"a", 100}, {"b", 100}, {"c", 200}, {"d", 50}, {"e", 0}}
+	pick := func(user string, without int) int {
+		best, top := -1, math.Inf(-1)
+		for i, h := range hosts {
+			if i == without {
+				continue
+			}
+			if s := Score(HashKey(user), HashHost(h.name), h.weight); s > top {
+				best, top = i, s
+			}
+		}
+		return best
+	}
+	count := make([]int, len(hosts))
+	for i := range users {
+		user := fmt.Sprintf("user%d@example.org", i)
+		was, then := pick(user, -1), pick(user, 1)
+		count[was]++
+		if was != 1 && then != was {
+			t.Fatalf("%s moved from %s, which stayed", user, hosts[was].name)
+		}
+	}
+	for i, h := range hosts {
+		want := float64(users) * float64(h.weight) / 450
+		if math.Abs(float64(count[i])-want) > 0.03*want+1 {
+			t.Errorf("host %s with weight %d has %d users, want about %.0f", h.name, h.weight, count[i], want)
+		}
+	}
+}
+
+func BenchmarkMemory(b *testing.B) {
+	const users = 1_000_000
+	m := newMemory(b, users)
+	keys := make([]Key, users)
+	for i := range keys {
+		keys[i] = Key{Name: fmt.Sprintf("user%d@example.org", i)}
+		claim(b, m, keys[i], "", fmt.Sprint("host", i%100))
+	}
+	b.Run("op=lookup/users=1e6", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := 0; pb.Next(); i = (i + 7919) % users {
+				if _, err := m.Lookup(context.Background(), keys[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	})
+	b.Run("op=claim/users=1e6", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := 0; pb.Next(); i = (i + 7919) % users {
+				host := m.hosts.name(uint32(i % 100))
+				if _, err := m.Claim(context.Background(), keys[i], host, host); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	})
+}
