@@ -23,8 +23,6 @@ var notBuilt = []setting{
 // notDone are the settings that this version takes and does nothing with, or
 // that deserve a word at start.
 var notDone = []setting{
-	{key: "limits.connections", text: "is not enforced in this version"},
-	{key: "limits.outstanding_per_connection", text: "is not enforced in this version"},
 	{key: "dovecot.doveadm", text: "is not used in this version: sessions are neither listed nor kicked"},
 	{key: "director.memory", text: "is not enforced in this version"},
 	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},

@@ -101,7 +101,7 @@ func TestRedacted(t *testing.T) {
 	}
 	for _, want := range []string{
 		"shared_secret: '[redacted]'\n", "move_timeout: 1m30s\n", "memory: 16MiB\n", `mode: ""` + "\n", "expire: 15m\n",
-		`tags: ["1", b]` + "\n", `node: "yes"` + "\n", "package_path: /a/$${x}/?.lua\n", "weight: 100\n", "token: '[redacted]'\n",
+		`tags: ["1", b]` + "\n", "node: yes\n", "package_path: /a/$${x}/?.lua\n", "weight: 100\n", "token: '[redacted]'\n",
 		"allow_from: [192.0.2.0/24, '2001:db8::1/128']\n",
 	} {
 		if !strings.Contains(string(printed), want) {

@@ -90,7 +90,6 @@ func TestWarnings(t *testing.T) {
 		{"default", "", []string{"director.unlisted_backends"}},
 		{"none", "director: {unlisted_backends: deny}", nil},
 		{"all", `
-limits: {connections: 5, outstanding_per_connection: 1000}
 director: {memory: 1MiB}
 redis: {addresses: ["127.0.0.1:6379"]}
 dovecot: {doveadm: [{url: "http://127.0.0.1:8080"}]}
@@ -98,7 +97,7 @@ backend_server_monitoring:
   backend_servers:
     - {protocol: imap, host: 127.0.0.2, port: 143, deep_check: true}
     - {protocol: imap, host: 127.0.0.3, port: 143, deep_check: true}`, []string{
-			"limits.connections", "dovecot.doveadm", "director.memory", "director.unlisted_backends", "redis.addresses",
+			"dovecot.doveadm", "director.memory", "director.unlisted_backends", "redis.addresses",
 			"backend_server_monitoring.backend_servers[].deep_check",
 		}},
 	} {

@@ -66,9 +66,10 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 // nil, is called when all listeners are open.
 func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	sweep, stopSweep := context.WithCancel(context.Background())
-	swept := make(chan error, 1)
-	go func() { swept <- a.store.(*affinity.Memory).Run(sweep) }()
-	defer func() { stopSweep(); <-swept }()
+	var background sync.WaitGroup
+	background.Go(func() { a.store.Run(sweep) })
+	defer background.Wait()
+	defer stopSweep()
 
 	if err := a.apply(cfg); err != nil {
 		return errors.Join(err, a.close())

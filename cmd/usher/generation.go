@@ -40,7 +40,7 @@ type generation struct {
 type parts struct {
 	log     *zap.Logger
 	metrics *control.Metrics
-	store   affinity.Store
+	store   *affinity.Memory
 	workers *passdb.Workers
 }
 

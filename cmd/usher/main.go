@@ -30,7 +30,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, err) //nolint:errcheck // nowhere else to tell
+	fmt.Fprintln(os.Stderr, err)
 	stop()
 	os.Exit(exitStatus(err))
 }

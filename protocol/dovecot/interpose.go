@@ -428,7 +428,9 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 	if r.User == "" {
 		r.User = r.Account() // another mechanism than PLAIN and LOGIN
 	}
-	c.running.Go(func() {
+	c.running.Add(1)
+	c.work.run(func() {
+		defer c.running.Done()
 		d := c.decide(ctx, c.stop, r, &x.gone)
 		if c.take(id) == nil {
 			return

@@ -60,6 +60,7 @@ type Server struct {
 	log   *zap.Logger
 	route routing
 	cuid  atomic.Uint32
+	work  *workers
 }
 
 // Mechanisms that standalone mode can serve, with their MECH flags.
@@ -89,6 +90,7 @@ func New(opt Options) (*Server, error) {
 	return &Server{
 		opt: opt, log: opt.Log.Named("dovecot"),
 		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
+		work:  newWorkers(),
 	}, nil
 }
 
@@ -117,6 +119,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	})
 	timer := time.AfterFunc(s.opt.Grace, cut)
 	conns.Wait()
+	s.work.close()
 	timer.Stop()
 	return err
 }

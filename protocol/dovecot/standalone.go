@@ -306,7 +306,9 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 		r.User, r.Password = user, proxy.NewSecret(pass)
 	}
 	x.deciding = true
-	c.running.Go(func() {
+	c.running.Add(1)
+	c.work.run(func() {
+		defer c.running.Done()
 		d := c.decide(ctx, c.stop, r, &x.gone)
 		if d.Outcome == proxy.Denied {
 			c.delay(ctx)

@@ -154,21 +154,21 @@ func (m *Memory) Len() int { return int(m.len.Load()) }
 
 // Run sweeps expired entries until ctx ends: each shard once a minute, a
 // bounded number at a time, so that no login waits for it.
-func (m *Memory) Run(ctx context.Context) error {
+func (m *Memory) Run(ctx context.Context) {
 	t := time.NewTicker(time.Minute / shards)
 	defer t.Stop()
 	for i := 0; ; i = (i + 1) % shards {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-t.C:
 			m.sweep(&m.shard[i])
 		}
 	}
 }
 
-// sweep deletes what has expired. Go's maps may grow and shrink between two
-// locked batches; what a batch missed, the next sweep finds.
+// sweep deletes what has expired. What is claimed between its two passes it
+// leaves alone.
 func (m *Memory) sweep(s *shard) {
 	now := m.now()
 	var dead []string

@@ -119,13 +119,11 @@ func TestExpiry(t *testing.T) {
 		}
 
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- m.Run(ctx) }()
+		var run sync.WaitGroup
+		run.Go(func() { m.Run(ctx) })
 		time.Sleep(16 * time.Minute)
 		cancel()
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
+		run.Wait()
 		if m.Len() != 0 {
 			t.Errorf("%d entries are left after all expired and were swept", m.Len())
 		}
