@@ -61,9 +61,6 @@ func (k *checker) nginxListener(path string, l *NginxListener) {
 		if !k.verifies() && k.ok("passdb") {
 			k.add(item(path+".protocols", i), "smtp without a password driver that verifies would be an open relay; expected another driver than passthrough in passdb")
 		}
-		if l.AllowNoAuth {
-			k.add(path+".allow_no_auth", "true together with smtp in protocols; expected false, or a listener without smtp")
-		}
 	}
 	k.needsDriver(path)
 }

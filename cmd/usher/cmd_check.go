@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -71,13 +72,9 @@ func check(path string) (warnings []string, err error) {
 	if err != nil {
 		return cfg.Warnings(), err
 	}
-	warnings = g.warnings
-	if len(cfg.Nginx.Listeners)+len(cfg.Dovecot.Listeners) == 0 {
-		warnings = append(warnings, "no listeners: nothing would be served")
-	}
 	a := &app{parts: p}
 	_, err = a.servers(cfg)
-	return warnings, err
+	return g.warnings, errors.Join(err, cfg.RequireListener())
 }
 
 func (r *checked) print(w io.Writer) error {

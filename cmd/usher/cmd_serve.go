@@ -34,8 +34,8 @@ func serve(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	if len(cfg.Nginx.Listeners)+len(cfg.Dovecot.Listeners) == 0 {
-		return fmt.Errorf("%s: no listeners: expected at least one in nginx.listeners or dovecot.listeners", path)
+	if err := cfg.RequireListener(); err != nil {
+		return err
 	}
 	logs := newLogging(os.Stderr, cfg.Log)
 	defer logs.close()

@@ -27,7 +27,8 @@ type logging struct {
 func newLogging(w io.Writer, c config.Log) *logging {
 	l := &logging{
 		level: zap.NewAtomicLevel(),
-		out:   &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(w), Size: logBuffer, FlushInterval: logDelay},
+		// Of w only Write is used: Sync would be an fsync, which a pipe refuses.
+		out: &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(struct{ io.Writer }{w}), Size: logBuffer, FlushInterval: logDelay},
 	}
 	l.set(c)
 	enc := zap.NewProductionEncoderConfig()
