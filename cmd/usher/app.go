@@ -26,6 +26,9 @@ import (
 // reload ends a listener.
 const grace = 10 * time.Second
 
+// maxOperators bounds the connections to the admin API and to the metrics.
+const maxOperators = 256
+
 // An app is a running usher: the parts put together. It implements
 // control.Service, and the adapters' Handler by the generation that stands.
 type app struct {
@@ -42,6 +45,8 @@ type app struct {
 	closing bool
 	serving map[string]*server // by address
 	failed  chan error         // of servers that ended by themselves
+
+	draining sync.WaitGroup // of servers that were told to end
 }
 
 // newApp makes the parts that outlive a generation. It starts nothing.
@@ -107,9 +112,9 @@ func (a *app) apply(cfg *config.Config) error {
 		if a.serving[s.key] != nil {
 			continue
 		}
-		if err := s.open(); err != nil {
+		if err := s.open(a.slots); err != nil {
 			for _, o := range opened {
-				err = errors.Join(err, o.ln.Close())
+				err = errors.Join(err, o.sock.Close())
 			}
 			return err
 		}
@@ -143,9 +148,9 @@ func (a *app) exchange(wanted []*server) {
 			continue
 		}
 		if old != nil {
-			s.ln = old.ln
+			s.sock = old.sock
 			old.cancel() // it drains beside the new one
-			a.finish(old, false)
+			a.finish(old)
 		}
 		a.run(s)
 		a.serving[s.key] = s
@@ -153,24 +158,22 @@ func (a *app) exchange(wanted []*server) {
 	for key, s := range a.serving {
 		if !keep[key] {
 			s.cancel()
-			a.finish(s, true)
+			if err := s.sock.Close(); err != nil {
+				a.log.Warn("close", zap.String("listener", s.title), zap.Error(err))
+			}
+			a.finish(s)
 			delete(a.serving, key)
 		}
 	}
 }
 
-// finish waits in the background for a server that was told to end, and closes
-// its socket if it goes too.
-func (a *app) finish(s *server, closeSocket bool) {
-	go func() {
-		err := <-s.done
-		if closeSocket {
-			err = errors.Join(err, s.ln.Close())
+// finish waits in the background for a server that was told to end.
+func (a *app) finish(s *server) {
+	a.draining.Go(func() {
+		if err := <-s.done; err != nil {
+			a.log.Warn("end of a listener", zap.String("listener", s.title), zap.Error(err))
 		}
-		if err != nil {
-			a.log.Warn("end of a listener", zap.String("listener", s.key), zap.Error(err))
-		}
-	}()
+	})
 }
 
 // A server is one listener with what answers on it.
@@ -182,24 +185,28 @@ type server struct {
 	serve    func(ctx context.Context, ln net.Listener) error
 	exempt   bool // does not count as a connection of proxies
 
-	ln     net.Listener
+	sock   *socket
 	cancel context.CancelFunc
 	done   chan error
 }
 
-func (s *server) open() (err error) {
-	s.ln, err = s.listen()
-	return err
+// open opens the server's socket. limit bounds the connections of all proxies.
+func (s *server) open(limit *slots) error {
+	ln, err := s.listen()
+	if err != nil {
+		return err
+	}
+	if s.exempt {
+		limit = newSlots(maxOperators)
+	}
+	s.sock = newSocket(ln, limit)
+	return nil
 }
 
 func (a *app) run(s *server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.done = cancel, make(chan error, 1)
-	limit := a.slots
-	if s.exempt {
-		limit = newSlots(1024)
-	}
-	lease := newLease(s.ln, limit)
+	lease := newLease(s.sock)
 	go func() {
 		err := s.serve(ctx, lease)
 		s.done <- err
@@ -217,13 +224,15 @@ func (a *app) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closing = true
-	for _, s := range a.serving {
-		s.cancel()
-	}
 	var errs []error
 	for _, s := range a.serving {
-		errs = append(errs, <-s.done, s.ln.Close())
+		s.cancel()
+		errs = append(errs, s.sock.Close())
 	}
+	for _, s := range a.serving {
+		errs = append(errs, <-s.done)
+	}
+	a.draining.Wait()
 	if g := a.gen.Load(); g != nil {
 		errs = append(errs, g.stop())
 	}

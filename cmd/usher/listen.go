@@ -211,69 +211,86 @@ func (h *handedOver) take(name string) (net.Listener, error) {
 	return list[0], nil
 }
 
-// A deadliner is a listener whose Accept can be interrupted.
-type deadliner interface{ SetDeadline(time.Time) error }
-
-// A lease lends a listener to a server: closing the lease ends the server's
-// Accept and leaves the socket open, for the next server on it. So a reload
-// that changes a listener's settings refuses no connection.
-type lease struct {
+// A socket is a listener that outlives the servers on it. It accepts, and hands
+// each connection to the lease that stands: so a reload that changes a
+// listener's settings refuses no connection.
+type socket struct {
 	net.Listener
 	slots  *slots
-	once   sync.Once
+	conns  chan accepted
 	closed chan struct{}
+	pump   sync.WaitGroup
 }
 
-func newLease(ln net.Listener, s *slots) *lease {
-	return &lease{Listener: ln, slots: s, closed: make(chan struct{})}
+type accepted struct {
+	conn net.Conn
+	err  error
 }
 
-func (l *lease) Accept() (net.Conn, error) {
-	if !l.slots.acquire(l.closed) {
-		return nil, net.ErrClosed
-	}
-	for {
-		c, err := l.Listener.Accept()
-		if err == nil {
-			return &slotConn{Conn: c, slots: l.slots}, nil
+// newSocket starts to accept on ln. Close ends it.
+func newSocket(ln net.Listener, s *slots) *socket {
+	k := &socket{Listener: ln, slots: s, conns: make(chan accepted), closed: make(chan struct{})}
+	k.pump.Go(k.accept)
+	return k
+}
+
+func (k *socket) accept() {
+	for k.slots.acquire(k.closed) {
+		c, err := k.Listener.Accept()
+		if err != nil {
+			k.slots.release()
+		} else {
+			c = &slotConn{Conn: c, slots: k.slots}
 		}
 		select {
-		case <-l.closed:
-			l.slots.release()
-			return nil, net.ErrClosed
-		default:
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			l.slots.release()
-			return nil, err
-		}
-		// The deadline that ended another lease.
-		if d, ok := base(l.Listener).(deadliner); ok {
-			if err := d.SetDeadline(time.Time{}); err != nil {
-				l.slots.release()
-				return nil, err
+		case k.conns <- accepted{c, err}:
+		case <-k.closed:
+			if err == nil {
+				c.Close()
 			}
+			return
 		}
 	}
 }
 
-// Close ends Accept.
-func (l *lease) Close() error {
-	var err error
-	l.once.Do(func() {
-		close(l.closed)
-		if d, ok := base(l.Listener).(deadliner); ok {
-			err = d.SetDeadline(time.Now())
-		}
-	})
+// Close closes the listener. It is called once.
+func (k *socket) Close() error {
+	close(k.closed)
+	err := k.Listener.Close()
+	k.pump.Wait()
 	return err
 }
 
-func base(ln net.Listener) net.Listener {
-	if u, ok := ln.(*unixListener); ok {
-		return u.UnixListener
+// A lease is a socket as one server has it: closing it ends that server's
+// Accept and leaves the socket open for the next.
+type lease struct {
+	*socket
+	once  sync.Once
+	ended chan struct{}
+}
+
+func newLease(k *socket) *lease { return &lease{socket: k, ended: make(chan struct{})} }
+
+// Accept implements net.Listener.
+func (l *lease) Accept() (net.Conn, error) {
+	select {
+	case <-l.ended:
+		return nil, net.ErrClosed
+	default:
 	}
-	return ln
+	select {
+	case a := <-l.conns:
+		return a.conn, a.err
+	case <-l.ended:
+	case <-l.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *lease) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return nil
 }
 
 // slots bound the connections of all listeners together (limits.connections).

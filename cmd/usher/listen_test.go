@@ -115,9 +115,9 @@ func TestLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
 	s := newSlots(2)
-	first := newLease(ln, s)
+	sock := newSocket(ln, s)
+	first := newLease(sock)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := first.Accept()
@@ -134,7 +134,7 @@ func TestLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	second := newLease(ln, s)
+	second := newLease(sock)
 	c, err := second.Accept()
 	if err != nil {
 		t.Fatalf("the second lease's Accept: %v", err)
@@ -143,6 +143,9 @@ func TestLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close() // again: its slot is given back once
+	if err := sock.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if n := len(s.c); n != 0 {
 		t.Errorf("%d slots are taken, want none", n)
 	}

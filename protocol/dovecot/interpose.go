@@ -30,8 +30,9 @@ const (
 type relay struct {
 	*Server
 	client net.Conn
-	out    *outbox // to the client
-	up     *outbox // to the auth server
+	in     *lineReader // from the client
+	out    *outbox     // to the client
+	up     *outbox     // to the auth server
 	stop   <-chan struct{}
 
 	mu      sync.Mutex
@@ -65,7 +66,7 @@ func (s *Server) interpose(serving, ctx context.Context, nc net.Conn) {
 	defer context.AfterFunc(ctx, func() { closeQuietly(upstream) })()
 
 	c := &relay{
-		Server: s, client: nc, out: newOutbox(nc), up: newOutbox(upstream), stop: serving.Done(),
+		Server: s, client: nc, in: newLineReader(nc, maxLine), out: newOutbox(nc), up: newOutbox(upstream), stop: serving.Done(),
 		mechs: map[string]bool{}, pending: map[uint32]*relayed{},
 	}
 	var upstreamDone sync.WaitGroup
@@ -111,14 +112,13 @@ func (s *Server) dial(serving, ctx context.Context) (net.Conn, error) {
 // readClient hands the client's lines to the upstream, unread but for what
 // routing needs, until one of them leaves.
 func (c *relay) readClient(serving context.Context) error {
-	defer context.AfterFunc(serving, func() { wake(c.client) })()
-	in := newLineReader(c.client, maxLine)
+	defer context.AfterFunc(serving, c.in.wake)()
 	idle := time.Duration(0)
 	for {
 		if ended(c.stop) || c.isLost() {
 			idle = drainIdle
 		}
-		line, tooLong, err := in.next(idle)
+		line, tooLong, err := c.in.next(idle)
 		switch {
 		case errors.Is(err, errIdle):
 			if c.outstanding() == 0 {
@@ -134,7 +134,7 @@ func (c *relay) readClient(serving context.Context) error {
 				c.up.queue(line)
 			}
 		}
-		if !in.buffered() {
+		if !c.in.buffered() {
 			c.up.flush()
 			c.out.flush()
 		}
@@ -206,7 +206,9 @@ func (c *relay) tooLong(head []byte) {
 }
 
 func (c *relay) refuse(id uint32, r *proxy.Request) {
-	c.take(id)
+	if x := c.take(id); x != nil {
+		x.gone.Store(true)
+	}
 	c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Denied, Reason: proxy.BadRequest})
 	c.out.queue(appendFailCode(nil, id, ""))
 }
@@ -396,13 +398,18 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 	up, have, route, err := parseReply(rest)
 	c.mu.Lock()
 	x := c.pending[id]
+	twice := x != nil && x.told
 	if x != nil {
 		x.told = true
 	}
 	c.mu.Unlock()
-	if x == nil {
+	switch {
+	case x == nil:
 		// Given up by the client, who ignores what still comes.
 		return true
+	case twice:
+		c.log.Warn("a second answer of the upstream", zap.Uint32("number", id))
+		return false
 	}
 	if err != nil {
 		c.log.Warn("upstream reply", zap.Error(err))
@@ -411,14 +418,14 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		return false
 	}
 	r := &x.req
-	if !route || r.NoLogin {
+	if !route {
 		c.take(id)
 		why := proxy.NotProxied
-		if have.host {
-			why = proxy.UpstreamHost
-		}
-		if r.NoLogin {
+		switch {
+		case r.NoLogin:
 			why = proxy.AuthOnly
+		case have.host:
+			why = proxy.UpstreamHost
 		}
 		c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Passed, By: "upstream", Reason: why, User: up.User})
 		return true
@@ -437,7 +444,8 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		}
 		switch d.Outcome {
 		case proxy.Routed:
-			c.out.send(c.route.appendRouted(nil, id, rest, have, seen, &d), c.outstanding() > 0)
+			b := c.fitting(c.route.appendRouted(nil, id, rest, have, seen, &d), id, &d)
+			c.out.send(b, c.outstanding() > 0)
 		case proxy.Passed:
 			c.out.send(append(append(append(appendCommand(nil, "OK", id), '\t'), rest...), '\n'), false)
 		default:
@@ -464,5 +472,5 @@ func (c *relay) upstreamLost(err error) {
 	for id, x := range open {
 		c.fail(id, x, proxy.UpstreamUnavailable)
 	}
-	wake(c.client)
+	c.in.wake()
 }

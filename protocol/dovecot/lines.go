@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,10 +27,11 @@ var errIdle = errors.New("idle")
 
 // A lineReader reads LF-ended lines with a limit on their length.
 type lineReader struct {
-	conn net.Conn
-	r    *bufio.Reader
-	max  int
-	slow bool // a deadline is set
+	conn  net.Conn
+	r     *bufio.Reader
+	max   int
+	slow  bool        // a deadline is set
+	woken atomic.Bool // wake was called
 }
 
 func newLineReader(conn net.Conn, max int) *lineReader {
@@ -87,11 +89,32 @@ func (l *lineReader) deadline(d time.Duration) error {
 	if d > 0 {
 		t = time.Now().Add(d)
 	}
-	return l.conn.SetReadDeadline(t)
+	if err := l.conn.SetReadDeadline(t); err != nil {
+		return err
+	}
+	if d > 0 || !l.woken.Load() {
+		return nil
+	}
+	// wake came after the caller had looked: its deadline stands.
+	l.slow = true
+	return l.conn.SetReadDeadline(time.Now().Add(drainIdle))
 }
 
-// buffered reports whether another line may be had without waiting.
-func (l *lineReader) buffered() bool { return l.r.Buffered() > 0 }
+// wake makes a reader that waits for a line return errIdle soon, so that it
+// looks whether it shall end. It may be called at any time.
+func (l *lineReader) wake() {
+	l.woken.Store(true)
+	if err := l.conn.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
+		closeQuietly(l.conn)
+	}
+}
+
+// buffered reports whether another line may be had without waiting. The
+// beginning of one does not count: its end may be long in coming.
+func (l *lineReader) buffered() bool {
+	buf, err := l.r.Peek(l.r.Buffered())
+	return err == nil && bytes.IndexByte(buf, '\n') >= 0
+}
 
 // text cuts the LF, and a CR that a hand-typed line may have, off a line.
 func text(line []byte) string {

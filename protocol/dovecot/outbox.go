@@ -112,10 +112,15 @@ func (o *outbox) fail(err error) {
 	o.drained.Broadcast()
 }
 
-// wait blocks while the peer has more than softBuffered bytes to read.
+// wait blocks while the peer has more than softBuffered bytes to read, and
+// writes them if nobody does.
 func (o *outbox) wait() {
 	o.mu.Lock()
 	for len(o.buf) > softBuffered && o.err == nil {
+		if !o.writing {
+			o.write(false)
+			continue
+		}
 		o.drained.Wait()
 	}
 	o.mu.Unlock()

@@ -10,10 +10,11 @@ import (
 )
 
 // appendFail writes FAIL. A denial looks the same whatever refused, unless the
-// policy gave a text.
+// policy gave a text. A name that is over the limit is not repeated: escaped,
+// it could make a line that is too long for the client.
 func appendFail(b []byte, id uint32, d *proxy.Decision) []byte {
 	b = appendCommand(b, "FAIL", id)
-	if d.User != "" {
+	if d.User != "" && len(d.User) <= proxy.MaxUserLen {
 		b = append(b, "\tuser="...)
 		b = appendEscaped(b, d.User)
 	}

@@ -184,6 +184,16 @@ func (s *Server) decide(ctx context.Context, stop <-chan struct{}, r *proxy.Requ
 	}
 }
 
+// fitting returns the answer b, or a temporary failure where b is longer than
+// clients read: they would close the connection, and fail all its logins.
+func (s *Server) fitting(b []byte, id uint32, d *proxy.Decision) []byte {
+	if len(b) <= maxLine {
+		return b
+	}
+	s.log.Error("an answer is over the limit", zap.String("id", d.ID), zap.Int("bytes", len(b)), zap.Int("limit", maxLine))
+	return appendFail(b[:0], id, &proxy.Decision{User: d.User})
+}
+
 // pause waits for d, less when ctx or stop end.
 func pause(ctx context.Context, stop <-chan struct{}, d time.Duration) {
 	t := time.NewTimer(d)
@@ -201,12 +211,5 @@ func ended(stop <-chan struct{}) bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// wake makes a connection that waits for a line look whether it shall end.
-func wake(c net.Conn) {
-	if err := c.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
-		closeQuietly(c)
 	}
 }

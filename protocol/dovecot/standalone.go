@@ -31,7 +31,7 @@ type authConn struct {
 	out  *outbox
 	stop <-chan struct{} // closed when Serve is told to end
 
-	minor int // of the client's VERSION; the reading goroutine's own
+	minor atomic.Int32 // of the client's VERSION
 
 	mu      sync.Mutex
 	pending map[uint32]*exchange
@@ -89,8 +89,8 @@ func (c *authConn) greeting() ([]byte, error) {
 
 // read serves lines until the client leaves or usher ends.
 func (c *authConn) read(serving, ctx context.Context) error {
-	defer context.AfterFunc(serving, func() { wake(c.conn) })()
 	in := newLineReader(c.conn, maxLine)
+	defer context.AfterFunc(serving, in.wake)()
 	idle := lineTimeout // for the handshake
 	for {
 		if ended(c.stop) {
@@ -127,11 +127,11 @@ func (c *authConn) line(ctx context.Context, line string) error {
 		if idText != "1" {
 			return fmt.Errorf("handshake: the client speaks version %.20q, expected 1", idText)
 		}
-		minor, err := strconv.Atoi(rest)
+		minor, err := strconv.ParseInt(rest, 10, 32)
 		if err != nil {
 			return fmt.Errorf("handshake: minor version %.20q", rest)
 		}
-		c.minor = minor
+		c.minor.Store(int32(minor))
 		return nil
 	case "CPID":
 		return nil
@@ -217,7 +217,7 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 	case c.opt.RequireSecured && !a.req.TLS.Secured:
 		c.log.Warn("plaintext mechanism without TLS refused: require_secured")
 		c.refuse(id, &a.req, "")
-	case !a.hasResp || (a.resp == "" && (c.minor < 2 || a.mech == "LOGIN")):
+	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech == "LOGIN")):
 		// Exim's empty resp= means that there is none.
 		c.challenge(x)
 	default:
@@ -263,7 +263,7 @@ func (c *authConn) handleCont(ctx context.Context, id uint32, data string) {
 // answer, newer ones wait for one.
 func (c *authConn) handleCancel(id uint32) {
 	c.drop(id)
-	if c.minor >= 4 {
+	if c.minor.Load() >= 4 {
 		c.out.queue(append(appendCommand(nil, "CANCELLED", id), '\n'))
 	}
 }
@@ -351,7 +351,7 @@ func (c *authConn) answer(x *exchange, d *proxy.Decision) {
 
 // tell writes a decision.
 func (c *authConn) tell(x *exchange, d *proxy.Decision) {
-	if d.Outcome == proxy.TempFail && c.minor == 0 && x.auth.req.NoLogin {
+	if d.Outcome == proxy.TempFail && c.minor.Load() == 0 && x.auth.req.NoLogin {
 		// Postfix and Exim show every FAIL as a wrong password, and a closed
 		// connection as a temporary failure.
 		c.out.finish()
@@ -360,7 +360,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 	}
 	var b []byte
 	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.route.appendOK(nil, x.id, d)
+		b = c.fitting(c.route.appendOK(nil, x.id, d), x.id, d)
 	} else {
 		b = appendFail(nil, x.id, d)
 	}

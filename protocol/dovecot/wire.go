@@ -184,7 +184,8 @@ func parsePort(s string) uint16 {
 
 // parseReply reads the fields of an auth server's OK that matter here. route
 // says whether the director would have added a host: the reply is to be proxied
-// and names none yet.
+// and names none yet. A port that is none is an error of such a reply alone;
+// others pass as they came.
 func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err error) {
 	up = &proxy.Upstream{}
 	for rest != "" {
@@ -200,9 +201,9 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 		case "director_tag":
 			up.Tag = value
 		case "port":
-			n, err := strconv.ParseUint(value, 10, 16)
-			if err != nil {
-				return nil, have, false, fmt.Errorf("upstream: port %.20q", value)
+			n, bad := strconv.ParseUint(value, 10, 16)
+			if err = nil; bad != nil {
+				err = fmt.Errorf("upstream: port %.20q", value)
 			}
 			up.Port = int(n)
 		case "proxy":
@@ -223,7 +224,10 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 	}
 	up.ProxyMaybe = have.maybe && !have.proxy
 	route = (have.proxy || have.maybe) && !have.host && (up.User != "" || up.DestUser != "")
-	return up, have, route, nil
+	if !route {
+		err = nil
+	}
+	return up, have, route, err
 }
 
 // replyHas says which fields an OK has.

@@ -37,11 +37,14 @@ func writeRouted(h http.Header, r *proxy.Request, d *proxy.Decision) error {
 		return fmt.Errorf("nginx: no address and port for %.80q", d.Host)
 	}
 	if d.User != r.User {
+		if err := fitsHeader(d.User); err != nil {
+			return fmt.Errorf("nginx: the backend's user name: %w", err)
+		}
 		h.Set("Auth-User", d.User)
 	}
 	if pass := d.Password.Reveal(); pass != r.Password.Reveal() {
 		if err := fitsHeader(pass); err != nil {
-			return err
+			return fmt.Errorf("nginx: the backend's password: %w", err)
 		}
 		h.Set("Auth-Pass", pass)
 	}
@@ -52,12 +55,12 @@ func writeRouted(h http.Header, r *proxy.Request, d *proxy.Decision) error {
 }
 
 // fitsHeader: nginx takes the value literally, and HTTP drops spaces around it.
-func fitsHeader(pass string) error {
-	if len(pass) > maxCredential {
-		return fmt.Errorf("nginx: the backend's password has over %d bytes", maxCredential)
+func fitsHeader(s string) error {
+	if len(s) > maxCredential {
+		return fmt.Errorf("over %d bytes", maxCredential)
 	}
-	if strings.TrimSpace(pass) != pass || strings.ContainsFunc(pass, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
-		return errors.New("nginx: the backend's password has a byte that no header can carry")
+	if strings.Trim(s, " ") != s || strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+		return errors.New("a byte that no header can carry")
 	}
 	return nil
 }
@@ -65,9 +68,9 @@ func fitsHeader(pass string) error {
 // writeDenied writes a refusal, with the wait that nginx shall make first.
 func writeDenied(h http.Header, r *proxy.Request, d *proxy.Decision, wait time.Duration) {
 	t := texts[protocolOf(r)]
-	text := t.failed
-	if d.Text != "" {
-		text = oneLine(d.Text)
+	text := oneLine(d.Text)
+	if text == "" {
+		text = t.failed
 	}
 	if t.prefix == "" && (text == "OK" || text == "WAIT") {
 		text += "." // alone they are orders to nginx
