@@ -175,8 +175,8 @@ func TestHTTP(t *testing.T) {
 	for _, service := range []string{"imap", "x\"} evil", "user1@example.org"} {
 		m.Decided(&proxy.Request{Adapter: "dovecot", Protocol: service, User: "alice"}, &proxy.Decision{Outcome: proxy.Routed, Reason: proxy.Sticky})
 	}
-	m.PolicyRan(time.Microsecond, nil)
-	m.PolicyRan(time.Microsecond, &proxy.PolicyFault{Kind: proxy.PolicyBudget, Err: errors.New("steps")})
+	m.PolicyRan(time.Microsecond, true, nil)
+	m.PolicyRan(time.Microsecond, false, &proxy.PolicyFault{Kind: proxy.PolicyBudget, Err: errors.New("steps")})
 
 	_, text := get(t, h, "/metrics")
 	for _, want := range []string{
@@ -188,6 +188,7 @@ func TestHTTP(t *testing.T) {
 		`usher_policy_seconds_count 2`,
 		`usher_policy_errors_total{kind="budget"} 1`,
 		`usher_policy_errors_total{kind="error"} 0`,
+		`usher_policy_errors_total{kind="result"} 1`,
 		`usher_backend_up{backend="[::1]:143",protocol="imap"} 1`,
 		`usher_backend_check_seconds_count{backend="[::1]:143",protocol="imap"} 1`,
 		`usher_backend_transitions_total{backend="[::1]:143",protocol="imap"} 1`,

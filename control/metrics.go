@@ -101,8 +101,11 @@ func protocolLabel(protocol string) string {
 }
 
 // PolicyRan implements proxy.Recorder.
-func (m *Metrics) PolicyRan(took time.Duration, err error) {
+func (m *Metrics) PolicyRan(took time.Duration, failed bool, err error) {
 	m.policy.Observe(took.Seconds())
+	if failed {
+		m.faults.WithLabelValues("result").Inc()
+	}
 	if err == nil {
 		return
 	}

@@ -113,19 +113,27 @@ func New(opt Options) (*Director, error) {
 	return d, nil
 }
 
+// compile turns Lua source into a prototype. Its errors begin with path:line.
 func compile(path, text string) (*lua.FunctionProto, error) {
 	chunk, err := parse.Parse(strings.NewReader(text), path)
+	if syntax := (*parse.Error)(nil); errors.As(err, &syntax) {
+		if syntax.Pos.Line == parse.EOF {
+			return nil, fmt.Errorf("%s:%d: %s at the end of the file", path, strings.Count(text, "\n")+1, syntax.Message)
+		}
+		return nil, fmt.Errorf("%s:%d: %s near %q", path, syntax.Pos.Line, syntax.Message, syntax.Token)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", path, oneLine(err.Error()))
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	proto, err := lua.Compile(chunk, path)
+	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
+		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", path, oneLine(err.Error()))
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return proto, nil
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // probe runs a script's chunk, so that a module that is missing stops the start
 // and not the first login, and looks for the entry function.
@@ -225,6 +233,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 		}
 	}
 	if n, ok := result.(lua.LNumber); ok && n != 0 {
+		v.Failed = true
 		s.director.opt.Deps.Log.Warn("policy result: fail", fieldsOf(f.Name, q.ID)...)
 	}
 	return nil

@@ -99,13 +99,13 @@ func serve(t *testing.T, handle func(net.Conn)) int {
 				return
 			}
 			wg.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				handle(conn)
 			})
 		}
 	})
 	t.Cleanup(func() {
-		l.Close()
+		_ = l.Close()
 		wg.Wait()
 	})
 	return l.Addr().(*net.TCPAddr).Port
@@ -214,7 +214,7 @@ func TestCheckConnect_Failures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		return l.Addr().(*net.TCPAddr).Port
 	}
 	handled := func(h func(net.Conn)) func(*testing.T) int {

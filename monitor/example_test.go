@@ -18,7 +18,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer backend.Close()
+	defer func() { _ = backend.Close() }()
 
 	names, err := monitor.NewResolver([]string{"127.0.0.1"}, monitor.ResolverOptions{})
 	if err != nil {

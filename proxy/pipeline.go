@@ -300,7 +300,7 @@ func (n *run) ask(ctx context.Context) (Verdict, error) {
 	start := time.Now()
 	v, err := n.opt.Director.Direct(ctx, &n.q)
 	if !n.dry {
-		n.opt.Recorder.PolicyRan(time.Since(start), err)
+		n.opt.Recorder.PolicyRan(time.Since(start), v.Failed, err)
 	}
 	return v, err
 }

@@ -58,8 +58,8 @@ func (f fakeOrders) Hold(context.Context, string) (Reason, bool, error) {
 
 type recorder struct{ decided, ran int }
 
-func (r *recorder) Decided(*Request, *Decision)    { r.decided++ }
-func (r *recorder) PolicyRan(time.Duration, error) { r.ran++ }
+func (r *recorder) Decided(*Request, *Decision)          { r.decided++ }
+func (r *recorder) PolicyRan(time.Duration, bool, error) { r.ran++ }
 
 // brokenStore is a store that is away.
 type brokenStore struct{}
@@ -184,7 +184,9 @@ func TestHandle(t *testing.T) {
 			want: "tempfail policy:test bad_selection 127.0.0.5:993"},
 		{name: "nothing selected", director: silent, want: "tempfail usher no_selection"},
 		{name: "nothing offered", r: request(service("sieve")), director: silent,
-			opt:  func(o *Options) { o.Backends = fakeBackends{view: NewView([]Entry{entry("sieve", "127.0.0.2", 4190, Down)})} },
+			opt: func(o *Options) {
+				o.Backends = fakeBackends{view: NewView([]Entry{entry("sieve", "127.0.0.2", 4190, Down)})}
+			},
 			want: "tempfail usher no_backend"},
 		{name: "policy error", director: func(*Query) (Verdict, error) {
 			return Verdict{}, &PolicyFault{PolicyError, errors.New("x.lua:1: boom")}

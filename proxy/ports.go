@@ -58,6 +58,8 @@ type Verdict struct {
 	By       string // name of the filter that decided
 
 	Changes []Change
+	// Failed: a filter returned FILTER_RESULT_FAIL, which is logged and counted.
+	Failed bool
 	// Logs are what custom_log_add left, for the decision's log line.
 	Logs []Attr
 }
@@ -100,6 +102,6 @@ type Orders interface {
 type Recorder interface {
 	// Decided is called once a decision, with r.Adapter and r.Protocol.
 	Decided(r *Request, d *Decision)
-	// PolicyRan is called once a policy run.
-	PolicyRan(took time.Duration, err error)
+	// PolicyRan is called once a policy run; failed is Verdict.Failed.
+	PolicyRan(took time.Duration, failed bool, err error)
 }
