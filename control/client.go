@@ -72,7 +72,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		}
 		return fmt.Errorf("%w at %s: %w", ErrNoUsher, c.addr, cause)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return fmt.Errorf("control: reply: %w", err)

@@ -83,13 +83,12 @@ func printStatus(w io.Writer, s *control.Status, now time.Time) error {
 	}
 	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PROTOCOL\tBACKEND\tCHECK\tSINCE\tTOOK\tADMIN\tWEIGHT\tTAGS\tLAST ERROR") //nolint:errcheck // a strings.Builder takes all
+	fmt.Fprintln(t, "PROTOCOL\tBACKEND\tCHECK\tSINCE\tTOOK\tADMIN\tWEIGHT\tTAGS\tLAST ERROR")
 	for _, e := range s.Backends {
 		since := "-"
 		if !e.Since.IsZero() {
 			since = ago(now.Sub(e.Since))
 		}
-		//nolint:errcheck // a strings.Builder takes all
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f ms\t%s\t%d\t%s\t%s\n", e.Protocol, e.Backend, e.Check, since, e.CheckMS, e.Admin, e.Weight, strings.Join(e.Tags, ","), e.Error)
 	}
 	if err := t.Flush(); err != nil {

@@ -230,13 +230,14 @@ type accepted struct {
 // newSocket starts to accept on ln. Close ends it.
 func newSocket(ln net.Listener, s *slots) *socket {
 	k := &socket{Listener: ln, slots: s, conns: make(chan accepted), closed: make(chan struct{})}
-	k.pump.Go(k.accept)
+	k.pump.Go(k.pass)
 	return k
 }
 
-func (k *socket) accept() {
+// pass accepts, and passes on.
+func (k *socket) pass() {
 	for k.slots.acquire(k.closed) {
-		c, err := k.Listener.Accept()
+		c, err := k.Accept()
 		if err != nil {
 			k.slots.release()
 		} else {

@@ -140,5 +140,5 @@ func (o *outbox) finish() {
 }
 
 func closeQuietly(c net.Conn) {
-	c.Close() //nolint:errcheck // nobody is left to tell
+	c.Close()
 }

@@ -70,13 +70,12 @@ func (rt *routing) appendOK(b []byte, id uint32, d *proxy.Decision) []byte {
 		return append(b, '\n')
 	}
 	b = append(b, "\tproxy"...)
-	var have replyHas
+	tls := false
 	set := func(name, value string, bare bool) {
 		if slices.Contains(reserved, name) {
 			return
 		}
-		have.tls = have.tls || name == "ssl" || name == "starttls"
-		have.master = have.master || name == "master"
+		tls = tls || name == "ssl" || name == "starttls"
 		b = append(b, '\t')
 		b = append(b, name...)
 		if !bare {
@@ -98,11 +97,11 @@ func (rt *routing) appendOK(b []byte, id uint32, d *proxy.Decision) []byte {
 		b = append(b, "\tport="...)
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
-	b = appendTLS(b, d.Entry, have.tls)
+	b = appendTLS(b, d.Entry, tls)
+	// All mechanisms here show the password, and one that is empty proves
+	// nothing: the configured master user is not for them.
 	if !d.Password.IsEmpty() {
 		b = appendField(b, "pass", d.Password.Reveal())
-	} else if !have.master {
-		b = rt.appendMaster(b)
 	}
 	return append(rt.appendHost(b, d, false), '\n')
 }

@@ -102,7 +102,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cut()
 
 	closing := context.AfterFunc(ctx, func() {
-		ln.Close() //nolint:errcheck // Accept tells
+		ln.Close() // Accept tells
 	})
 	defer closing()
 

@@ -165,7 +165,7 @@ func (p *play) close() {
 	p.stop()
 	p.mu.Lock()
 	for _, c := range []interface{ Close() error }{p.ln, p.upstream} {
-		if c != nil && c != net.Listener(nil) && c != net.Conn(nil) {
+		if c != nil {
 			c.Close()
 		}
 	}
@@ -217,6 +217,7 @@ func show(line string) string {
 
 // parse is the reverse of show.
 func parse(s string) string {
+	s, open := strings.CutSuffix(s, "<no LF>")
 	s = repeat.ReplaceAllStringFunc(s, func(m string) string {
 		var n int
 		var x byte
@@ -242,7 +243,10 @@ func parse(s string) string {
 			b.WriteByte(s[i])
 		}
 	}
-	return b.String() + "\n"
+	if !open {
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // do carries out a line that is not an expectation. Several C: or U: lines that
@@ -359,7 +363,14 @@ func (p *play) readAll() (lines []string) {
 // end lets the client leave and returns what was not asked for.
 func (p *play) end() (lines []string) {
 	p.client.(*net.UnixConn).CloseWrite()
-	p.readers.Wait() // usher closes both connections
+	ended := make(chan struct{})
+	go func() { p.readers.Wait(); close(ended) }()
+	select {
+	case <-ended: // usher closed both connections
+	case <-time.After(10 * time.Second):
+		p.t.Error("the client left, and usher keeps a connection")
+		return nil
+	}
 	for {
 		select {
 		case line := <-p.server:

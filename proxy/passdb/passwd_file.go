@@ -224,7 +224,7 @@ func readTable(path string) (t *table, info os.FileInfo, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("passwd_file: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close()
 	if info, err = file.Stat(); err != nil {
 		return nil, nil, fmt.Errorf("passwd_file: %w", err)
 	}

@@ -1,0 +1,81 @@
+package dovecot
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"regexp"
+	"testing"
+	"time"
+)
+
+// answerForm is what a standalone server may say.
+var answerForm = regexp.MustCompile(`^(VERSION\t1\t2|MECH\t(PLAIN|LOGIN)\tplaintext|SPID\t\d+|CUID\t\d+|COOKIE\t[0-9a-f]{32}|DONE` +
+	`|(OK|FAIL)\t\d+(\t[^\t=\r\x00]+(=[^\t\r\x00]*)?)*|CONT\t\d+\t[A-Za-z0-9+/=]*|CANCELLED\t\d+)$`)
+
+// FuzzClientLines: any bytes on a standalone connection end it or are answered
+// in the protocol's form, and leave nothing running.
+func FuzzClientLines(f *testing.F) {
+	f.Add([]byte("VERSION\t1\t4\nCPID\t1\n" + authPlain(1, "alice@example.org") + "AUTH\t2\tLOGIN\tservice=imap\nCONT\t2\tYQ==\nCONT\t2\tYQ==\nCANCEL\t3\n"))
+	f.Add([]byte("VERSION\t1\t0\nAUTH\t1\tPLAIN\tnologin\tservice=smtp\tresp=\nCONT\t1\tAGJyb2tlbgB4\n"))
+	f.Add([]byte("AUTH\t1\nAUTH\t1\tPLAIN\tservice=imap\tresp=%\nCONT\t1\nCONT\nCANCEL\n\n\x00\x01\r\n"))
+	f.Add([]byte("VERSION\t2\t0\nAUTH\t1\tPLAIN\tservice=imap\n"))
+	f.Add(append(bytes.Repeat([]byte("AUTH\t5\tPLAIN"), 2000), '\n'))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		o := newOracle()
+		opt := testOptions(o)
+		opt.HoldLimit = 20 * time.Millisecond
+		s, err := New(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, server := net.Pipe()
+		ctx, cancel := context.WithCancel(context.Background())
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			defer server.Close()
+			s.standalone(ctx, ctx, server)
+		}()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			client.Write(in) // the server may close before its end
+			cancel()         // what is in flight is answered, then the connection ends
+		}()
+		checkAnswers(t, client)
+		<-written
+		select {
+		case <-served: // its workers with it
+		case <-time.After(10 * time.Second):
+			t.Fatal("the connection does not end")
+		}
+		s.work.close()
+	})
+}
+
+func checkAnswers(t *testing.T, c net.Conn) {
+	defer c.Close()
+	lines := make(chan string, 1)
+	go func() { defer close(lines); forEachLine(c, lines) }()
+	for line := range lines {
+		if !answerForm.MatchString(line) {
+			t.Errorf("answered %q", line)
+		}
+	}
+}
+
+func forEachLine(c net.Conn, to chan<- string) {
+	in := newLineReader(c, 1<<20)
+	for {
+		line, tooLong, err := in.next(0)
+		if err != nil {
+			return
+		}
+		if tooLong {
+			to <- "a line over the limit"
+			continue
+		}
+		to <- string(line[:len(line)-1])
+	}
+}
