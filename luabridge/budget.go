@@ -3,6 +3,7 @@ package luabridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"usher/luabridge/modules"
@@ -14,6 +15,8 @@ const clockEvery = 1000
 var (
 	errSteps    = errors.New("budget of steps used up (director.steps)")
 	errDeadline = errors.New("deadline exceeded (director.timeout)")
+	errDepth    = fmt.Errorf("budget of depth used up (%d calls within one another, %d values on the stack)", callDepth, registryMax)
+	errThreads  = fmt.Errorf("budget of coroutines used up (%d)", maxThreads)
 )
 
 // closed is what Done returns past the budget.
@@ -31,16 +34,18 @@ var closed = func() chan struct{} {
 // it with pcall gets no further.
 type budget struct {
 	parent context.Context
+	began  time.Time
 	end    time.Time
 	call   *modules.Call
 
 	steps int // left
 	clock int // steps until the clock is read
+	made  int // coroutines
 	fault error
 }
 
-func (b *budget) reset(parent context.Context, steps int, end time.Time) {
-	*b = budget{parent: parent, end: end, steps: steps, clock: clockEvery}
+func (b *budget) reset(parent context.Context, steps int, began, end time.Time) {
+	*b = budget{parent: parent, began: began, end: end, steps: steps, clock: clockEvery}
 }
 
 // Done implements context.Context for gopher-lua's main loop alone: it counts,

@@ -13,6 +13,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/parse"
+	"go.uber.org/zap"
 
 	"usher/luabridge/modules"
 	"usher/proxy"
@@ -142,9 +143,10 @@ func (d *Director) probe(f Filter, proto *lua.FunctionProto) error {
 	defer s.L.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Timeout)
 	defer cancel()
-	s.budget.reset(ctx, d.opt.Steps, time.Now().Add(d.opt.Timeout))
+	now := time.Now()
+	s.budget.reset(ctx, d.opt.Steps, now, now.Add(d.opt.Timeout))
 	q := &proxy.Query{Request: &proxy.Request{}, View: proxy.NewView(nil), DryRun: true}
-	c := &modules.Call{Deps: d.opt.Deps, Query: q, Script: f.Name, Ctx: ctx, End: s.budget.end}
+	c := &modules.Call{Deps: d.opt.Deps, Query: q, Script: f.Name, Ctx: ctx, Began: now, End: s.budget.end}
 	if _, _, err := s.run(proto, c, ""); err != nil {
 		return err
 	}
@@ -157,7 +159,7 @@ func (d *Director) probe(f Filter, proto *lua.FunctionProto) error {
 const entryFilter = "nauthilus_call_filter"
 
 // Direct implements proxy.Director.
-func (d *Director) Direct(ctx context.Context, q *proxy.Query) (proxy.Verdict, error) {
+func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict, err error) {
 	wanted := false
 	for i := range d.filters {
 		wanted = wanted || d.filters[i].wants(q)
@@ -165,16 +167,24 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (proxy.Verdict, e
 	if !wanted {
 		return proxy.Verdict{}, nil
 	}
-	end := time.Now().Add(d.opt.Timeout)
+	began := time.Now()
+	end := began.Add(d.opt.Timeout)
 	s, err := d.acquire(ctx, end)
 	if err != nil {
 		return proxy.Verdict{}, err
 	}
 	good := false
-	defer func() { d.release(s, good) }()
+	defer func() {
+		// Lua's own protected calls catch what panics in a script's reach. What
+		// gets here is a fault of the bridge, and no reason to end the service.
+		if p := recover(); p != nil {
+			d.opt.Deps.Log.Error("policy: panic", zap.String("id", q.ID), zap.Stack("stack"))
+			v, err = proxy.Verdict{}, &proxy.PolicyFault{Kind: proxy.PolicyError, Err: errors.New("policy: panic in the Lua bridge")}
+		}
+		d.release(s, good)
+	}()
 
-	s.budget.reset(ctx, d.opt.Steps, end)
-	var v proxy.Verdict
+	s.budget.reset(ctx, d.opt.Steps, began, end)
 	for i := range d.filters {
 		f := &d.filters[i]
 		if !f.wants(q) {
@@ -205,7 +215,7 @@ func (f *filter) wants(q *proxy.Query) bool {
 // ask runs one filter and merges what it said into v: any refusal refuses, the
 // last selection wins, the first text stays.
 func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
-	c := &modules.Call{Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Ctx: ctx, End: s.budget.end}
+	c := &modules.Call{Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Ctx: ctx, Began: s.budget.began, End: s.budget.end}
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
 	action, result, err := s.run(f.proto, c, entryFilter)
 	if err != nil {
@@ -213,7 +223,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	}
 	said := &c.Verdict
 	v.Changes, v.Logs = said.Changes, said.Logs
-	if lua.LVAsBool(action) || said.Refused {
+	if (lua.LVAsBool(action) || said.Refused) && !v.Refused {
 		v.Refused = true
 		v.By = "policy:" + f.Name
 	}
@@ -222,7 +232,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	}
 	if said.Selected {
 		v.Selected, v.Host, v.Port, v.Reason = true, said.Host, said.Port, said.Reason
-		if !v.Refused {
+		if !v.Refused && v.Hold == 0 {
 			v.By = said.By
 		}
 	}
@@ -243,7 +253,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 func (d *Director) policyFault(s *state, f *filter, err error) error {
 	kind := proxy.PolicyError
 	switch s.budget.fault {
-	case errSteps:
+	case errSteps, errDepth, errThreads:
 		kind = proxy.PolicyBudget
 	case errDeadline:
 		kind = proxy.PolicyTimeout
@@ -282,7 +292,7 @@ func (d *Director) release(s *state, good bool) {
 		s = nil
 	} else {
 		s.L.SetTop(0)
-		s.budget.call = nil
+		s.budget = budget{} // nothing of the request waits in the pool
 	}
 	d.pool <- s
 }

@@ -1,6 +1,7 @@
 package luabridge
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ const (
 	callDepth    = 200       // Lua calls within one another
 	registrySize = 1024      // slots at first
 	registryMax  = 64 * 1024 // slots at most
+	maxThreads   = 100       // coroutines of a request: each has stacks of its own
 )
 
 // A state is one Lua state with what scripts of all requests share: functions,
@@ -31,6 +33,9 @@ type state struct {
 	requestMeta *lua.LTable            // of each request's table
 	fronts      map[string]*lua.LTable // by name: the metatable of a library's front
 	director    *Director
+
+	stringMeta *lua.LTable // of texts
+	ownStrings bool        // the present request has given texts another one
 }
 
 // keptGlobals are the functions of Lua's base library that policies have as
@@ -83,8 +88,12 @@ func newState(d *Director) *state {
 		})
 		switch lib.name {
 		case lua.StringLibName:
-			// Methods of strings go by a metatable of which scripts see nothing.
-			L.SetMetatable(lua.LString(""), modules.Sealed(L, shared))
+			// Methods of texts go by a metatable of which scripts see nothing.
+			s.stringMeta = modules.Sealed(L, shared)
+			L.SetMetatable(lua.LString(""), s.stringMeta)
+		case lua.MathLibName:
+			shared.RawSetString("random", L.NewFunction(modules.Random))
+			shared.RawSetString("randomseed", L.NewFunction(modules.RandomSeed))
 		case lua.CoroutineLibName:
 			s.setCoroutine(shared)
 		case lua.OsLibName:
@@ -92,6 +101,7 @@ func newState(d *Director) *state {
 		}
 		s.fronts[lib.name] = modules.Sealed(L, shared)
 	}
+	s.fronts[lua.StringLibName].RawSetString("__newindex", L.NewFunction(s.setStringMethod))
 	for _, m := range modules.All {
 		s.fronts[m.Name] = modules.Sealed(L, m.Make(L))
 	}
@@ -106,13 +116,13 @@ func newState(d *Director) *state {
 func (s *state) setBase(base, all *lua.LTable) {
 	L := s.L
 	orig := func(name string) *lua.LFunction { return all.RawGetString(name).(*lua.LFunction) }
-	// What walks or changes a table as it is must see the request's table whole.
+	// What walks or changes a table as it is must see it whole. Other values than
+	// tables are refused here: by itself gopher-lua lets scripts set the
+	// metatable of all numbers, booleans or functions, for good.
 	filled := func(name string) lua.LGFunction {
 		f := orig(name)
 		return func(L *lua.LState) int {
-			if t, ok := L.Get(1).(*lua.LTable); ok {
-				modules.CallOf(L).Fill(t)
-			}
+			s.fill(L, L.CheckTable(1))
 			return f.GFunction(L)
 		}
 	}
@@ -126,7 +136,7 @@ func (s *state) setBase(base, all *lua.LTable) {
 		"require":      s.require,
 		"pairs": func(L *lua.LState) int {
 			t := L.CheckTable(1)
-			modules.CallOf(L).Fill(t)
+			s.fill(L, t)
 			L.Push(next)
 			L.Push(t)
 			L.Push(lua.LNil)
@@ -141,37 +151,97 @@ func (s *state) setBase(base, all *lua.LTable) {
 
 // getmetatable hides what is sealed.
 func getmetatable(L *lua.LState) int {
-	v := L.CheckAny(1)
-	if t, ok := v.(*lua.LTable); ok {
-		modules.CallOf(L).Fill(t)
-	}
-	mt := L.GetMetatable(v)
-	if t, ok := mt.(*lua.LTable); ok {
-		if shown := t.RawGetString("__metatable"); shown == lua.LFalse {
-			mt = lua.LNil
-		} else if shown != lua.LNil {
-			mt = shown
-		}
+	mt := L.GetMetatable(L.CheckAny(1)) // or its __metatable, which Sealed sets to false
+	if mt == lua.LFalse {
+		mt = lua.LNil
 	}
 	L.Push(mt)
 	return 1
 }
 
+// fill makes t the plain table that the script takes it for, if it is one of
+// ours: the request, a library or module, or the globals.
+func (s *state) fill(L *lua.LState, t *lua.LTable) {
+	mt, ok := t.Metatable.(*lua.LTable)
+	if !ok {
+		return
+	}
+	c := modules.CallOf(L)
+	switch {
+	case mt == s.requestMeta:
+		c.Fill(t)
+	case mt == s.envMeta:
+		t.Metatable = lua.LNil
+		copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
+		for name := range s.fronts {
+			if t.RawGetString(name) == lua.LNil {
+				t.RawSetString(name, s.own(c, name))
+			}
+		}
+		t.RawSetString("_G", t)
+	default:
+		for _, front := range s.fronts {
+			if front != mt {
+				continue
+			}
+			t.Metatable = lua.LNil
+			copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
+			if mt == s.fronts[lua.StringLibName] {
+				s.setStrings(t)
+			}
+		}
+	}
+}
+
+func copyMissing(to, from *lua.LTable) {
+	from.ForEach(func(k, v lua.LValue) {
+		if to.RawGet(k) == lua.LNil {
+			to.RawSet(k, v)
+		}
+	})
+}
+
+// setStringMethod is string.name = function: from here on, to the end of the
+// request, it is a method of texts too.
+func (s *state) setStringMethod(L *lua.LState) int {
+	t := L.CheckTable(1)
+	t.RawSet(L.Get(2), L.Get(3))
+	s.setStrings(t)
+	return 0
+}
+
+// setStrings makes t, the request's own string table, what methods of texts are
+// looked up in.
+func (s *state) setStrings(t *lua.LTable) {
+	s.ownStrings = true
+	s.L.SetMetatable(lua.LString(""), modules.Sealed(s.L, t))
+}
+
 // setCoroutine makes coroutines count against the budget of their request: by
-// itself gopher-lua gives them a child context, which it asks once.
+// itself gopher-lua gives them a child context, which it asks once. And it
+// bounds their number.
 func (s *state) setCoroutine(lib *lua.LTable) {
 	create := lib.RawGetString("create").(*lua.LFunction).GFunction
 	wrap := lib.RawGetString("wrap").(*lua.LFunction).GFunction
 	lib.RawSetString("create", s.L.NewFunction(func(L *lua.LState) int {
+		s.countThread(L)
 		n := create(L)
 		L.Get(-1).(*lua.LState).SetContext(&s.budget)
 		return n
 	}))
 	lib.RawSetString("wrap", s.L.NewFunction(func(L *lua.LState) int {
+		s.countThread(L)
 		n := wrap(L)
 		L.Get(-1).(*lua.LFunction).Upvalues[0].Value().(*lua.LState).SetContext(&s.budget)
 		return n
 	}))
+}
+
+func (s *state) countThread(L *lua.LState) {
+	if s.budget.made++; s.budget.made > maxThreads {
+		s.budget.fault = errThreads
+		L.RaiseError("%s", errThreads)
+	}
 }
 
 // getenv reads the variables that director.env names, and no others.
@@ -191,24 +261,29 @@ func (s *state) getenv(L *lua.LState) int {
 func (s *state) print(L *lua.LState) int {
 	c := modules.CallOf(L)
 	var b strings.Builder
-	for i := 1; i <= L.GetTop() && b.Len() < 4096; i++ {
+	for i := 1; i <= L.GetTop() && b.Len() < modules.MaxText; i++ {
 		if i > 1 {
 			b.WriteByte('\t')
 		}
 		b.WriteString(L.ToStringMeta(L.Get(i)).String())
 	}
-	c.Log.Info("policy", zap.String("script", c.Script), zap.String("id", c.Query.ID), zap.String("text", c.Redact(b.String())))
+	c.LogLine(zap.InfoLevel, zap.String("text", c.Shown(b.String(), modules.MaxText)))
 	return 0
 }
 
-// front makes a request's own table in front of a shared one, or returns nil.
-func (s *state) front(name string) *lua.LTable {
+// own returns the script's own table in front of the shared one of that name,
+// the same whenever it asks, or nil.
+func (s *state) own(c *modules.Call, name string) lua.LValue {
+	if v := c.Loaded(name); v != nil {
+		return v
+	}
 	mt := s.fronts[name]
 	if mt == nil {
 		return nil
 	}
 	t := s.L.CreateTable(0, 0)
 	t.Metatable = mt
+	c.SetLoaded(name, t)
 	return t
 }
 
@@ -220,17 +295,16 @@ func (s *state) missingGlobal(L *lua.LState) int {
 		L.Push(lua.LNil)
 		return 1
 	}
-	env := modules.CallOf(L).Env
-	if name == "_G" {
-		L.Push(env)
-		return 1
+	c := modules.CallOf(L)
+	v := lua.LValue(lua.LNil)
+	switch {
+	case name == "_G":
+		v = c.Env
+	case s.fronts[string(name)] != nil:
+		v = s.own(c, string(name))
+		c.Env.RawSetString(string(name), v)
 	}
-	if t := s.front(string(name)); t != nil {
-		env.RawSetString(string(name), t)
-		L.Push(t)
-		return 1
-	}
-	L.Push(lua.LNil)
+	L.Push(v)
 	return 1
 }
 
@@ -239,24 +313,13 @@ func (s *state) missingGlobal(L *lua.LState) int {
 func (s *state) require(L *lua.LState) int {
 	name := L.CheckString(1)
 	c := modules.CallOf(L)
-	if v := c.Loaded[name]; v != nil {
-		L.Push(v)
-		return 1
-	}
-	if _, ok := s.fronts[name]; ok {
-		// The same table as the global of that name.
-		v := c.Env.RawGetString(name)
-		if v == lua.LNil {
-			v = s.front(name)
-			c.Env.RawSetString(name, v)
-		}
-		c.SetLoaded(name, v)
+	if v := s.own(c, name); v != nil { // the same table as the global of that name
 		L.Push(v)
 		return 1
 	}
 	proto, err := s.director.module(name)
 	if err != nil {
-		L.RaiseError("module %q: %s", name, err)
+		L.RaiseError("module %q: %s", c.Shown(name, 64), err)
 	}
 	c.SetLoaded(name, lua.LTrue) // for modules that require each other
 	L.Push(L.NewFunctionFromProto(proto))
@@ -283,6 +346,11 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 	L.Env = env
 	L.SetContext(&s.budget)
 	L.SetTop(0)
+	L.G.CurrentThread = L // an error in a wrapped coroutine leaves it there
+	if s.ownStrings {
+		L.SetMetatable(lua.LString(""), s.stringMeta)
+		s.ownStrings = false
+	}
 
 	L.Push(L.NewFunctionFromProto(proto))
 	if err := L.PCall(0, 0, nil); err != nil {
@@ -322,15 +390,15 @@ func (s *state) fault(c *modules.Call, err error) error {
 			text = text[:i]
 		}
 	}
+	if s.budget.fault == nil && (strings.HasSuffix(text, "stack overflow") || strings.HasSuffix(text, "registry overflow")) {
+		s.budget.fault = errDepth
+	}
 	if s.budget.fault != nil {
-		where, _, _ := strings.Cut(text, ": ")
-		if where == "" {
+		where, _, ok := strings.Cut(text, ": ")
+		if !ok {
 			where = c.Script
 		}
-		return fmt.Errorf("%s: %w", where, s.budget.fault)
+		return fmt.Errorf("%s: %w", c.Shown(where, 200), s.budget.fault)
 	}
-	if len(text) > 1000 {
-		text = text[:1000]
-	}
-	return fmt.Errorf("%s", c.Redact(text))
+	return errors.New(c.Shown(text, 1000))
 }

@@ -6,12 +6,14 @@ package modules
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"usher/proxy"
 )
@@ -46,22 +48,24 @@ type Call struct {
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
 	// Ctx is the request's, and End its deadline; see deadline.
-	Ctx context.Context
-	End time.Time
+	Ctx   context.Context
+	Began time.Time
+	End   time.Time
 
 	Verdict proxy.Verdict
 	// Env is the script's global table.
 	Env *lua.LTable
 	// Request is the request's table; see NewRequestMeta.
 	Request *lua.LTable
-	// Loaded are the modules that the script required, by name.
-	Loaded map[string]lua.LValue
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
 	picked     *proxy.Entry   // what usher.sticky or usher.hash returned last
 	pickedWhy  proxy.Reason
+	loaded     []loaded // what the script required
 	textSet    bool
-	filled     bool // Request is a plain table
+	lines      int        // logged
+	random     *rand.Rand // of math.random; nil: not seeded
+	filled     bool       // Request is a plain table
 }
 
 // TextSet reports whether the script set a text for the client.
@@ -93,11 +97,38 @@ func (c *Call) Redact(s string) string {
 	return strings.ReplaceAll(s, pass.Reveal(), "********")
 }
 
+// tracing reports whether somebody wants to know; ask before making the words.
+func (c *Call) tracing() bool { return c.Query.Trace != nil }
+
 func (c *Call) trace(format string, args ...any) {
-	if c.Query.Trace != nil {
-		c.Query.Trace(c.Script + ": " + c.Redact(fmt.Sprintf(format, args...)))
-	}
+	c.Query.Trace(c.Script + ": " + c.Redact(fmt.Sprintf(format, args...)))
 }
+
+// maxLines bounds how many lines one run of a script may log.
+const maxLines = 100
+
+// LogLine logs a line of the script's. The fields' texts must have been redacted.
+func (c *Call) LogLine(level zapcore.Level, fields ...zap.Field) {
+	ce := c.Log.Check(level, "policy")
+	if ce == nil {
+		return
+	}
+	if c.lines++; c.lines > maxLines {
+		return
+	}
+	fields = append(fields, zap.String("script", c.Script), zap.String("id", c.Query.ID))
+	if c.lines == maxLines {
+		fields = append(fields, zap.Bool("further_lines_dropped", true))
+	}
+	ce.Write(fields...)
+}
+
+// Shown is a text as logs shall have it: without the request's password, and
+// not longer than most bytes.
+func (c *Call) Shown(s string, most int) string { return clip(c.Redact(s), most) }
+
+// MaxText is how much of one text is logged, in bytes.
+const MaxText = 4096
 
 // A Module is a name that scripts can require, and what makes its table.
 type Module struct {
@@ -148,10 +179,30 @@ func (c *Call) deadline(most time.Duration) (context.Context, context.CancelFunc
 	return context.WithDeadline(c.Ctx, end)
 }
 
-// SetLoaded notes what require returned.
-func (c *Call) SetLoaded(name string, v lua.LValue) {
-	if c.Loaded == nil {
-		c.Loaded = map[string]lua.LValue{}
+// loaded is a module as one script has it. Scripts load a handful: a list is
+// searched as fast as a map, and made faster.
+type loaded struct {
+	name  string
+	value lua.LValue
+}
+
+// Loaded returns the module of that name as the script has it, or nil.
+func (c *Call) Loaded(name string) lua.LValue {
+	for i := range c.loaded {
+		if c.loaded[i].name == name {
+			return c.loaded[i].value
+		}
 	}
-	c.Loaded[name] = v
+	return nil
+}
+
+// SetLoaded notes what the script has as the module of that name.
+func (c *Call) SetLoaded(name string, v lua.LValue) {
+	for i := range c.loaded {
+		if c.loaded[i].name == name {
+			c.loaded[i].value = v
+			return
+		}
+	}
+	c.loaded = append(c.loaded, loaded{name, v})
 }

@@ -1,6 +1,7 @@
 package modules
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -60,8 +61,10 @@ func (c *Call) newServer(L *lua.LState, e *proxy.Entry) *lua.LUserData {
 
 func (c *Call) serverList(L *lua.LState, entries []*proxy.Entry) *lua.LTable {
 	t := L.CreateTable(len(entries), 0)
-	for _, e := range entries {
-		t.Append(c.newServer(L, e))
+	list := make([]lua.LUserData, len(entries))
+	for i, e := range entries {
+		list[i] = lua.LUserData{Value: e, Metatable: c.serverMeta(L, e.Server)}
+		t.Append(&list[i])
 	}
 	return t
 }
@@ -71,7 +74,9 @@ func (c *Call) serverList(L *lua.LState, entries []*proxy.Entry) *lua.LTable {
 func getBackendServers(L *lua.LState) int {
 	c := CallOf(L)
 	listed := c.Query.View.Listed(c.Query.Assigned, c.Query.Request.AddressOnly)
-	c.trace("get_backend_servers() -> %d servers", len(listed))
+	if c.tracing() {
+		c.trace("get_backend_servers() -> %d servers", len(listed))
+	}
 	L.Push(c.serverList(L, listed))
 	return 1
 }
@@ -79,17 +84,19 @@ func getBackendServers(L *lua.LState) int {
 // selectBackendServer takes exactly a host and a port. The last call wins.
 // What they are worth, the pipeline checks.
 func selectBackendServer(L *lua.LState) int {
-	const name = "select_backend_server"
+	wrong := func(n int, got string) {
+		L.RaiseError("bad argument #%d to select_backend_server (expected server (string) and port (number)), got %s", n, got)
+	}
 	if n := L.GetTop(); n != 2 {
-		L.RaiseError("bad argument #2 to %s (expected server (string) and port (number), got %d arguments)", name, n)
+		wrong(2, strconv.Itoa(n)+" arguments")
 	}
 	host, ok := L.Get(1).(lua.LString)
 	if !ok {
-		argError(L, 1, name, "server (string)")
+		wrong(1, typeName(L, 1))
 	}
 	port, ok := portOf(L.Get(2))
 	if !ok {
-		argError(L, 2, name, "port (number)")
+		wrong(2, typeName(L, 2))
 	}
 	c := CallOf(L)
 	c.choose(string(host), port, proxy.Selected)
@@ -105,7 +112,9 @@ func (c *Call) choose(host string, port int, why proxy.Reason) {
 	v := &c.Verdict
 	v.Selected, v.Host, v.Port, v.Reason = true, host, port, why
 	v.By = "policy:" + c.Script
-	c.trace("select %s (%s)", proxy.HostPort(host, port), why)
+	if c.tracing() {
+		c.trace("select %s (%s)", proxy.HostPort(host, port), why)
+	}
 }
 
 // portOf reads a number, or digits as text. What is no port comes back as -1,
@@ -134,46 +143,96 @@ func portOf(v lua.LValue) (int, bool) {
 const checkTimeout = 5 * time.Second
 
 // checkBackendConnection(protocol, host, port, tls, skip_verify, haproxy_v2)
-// returns true, or false and what went wrong.
+// returns true, or false and what went wrong. So it does for a server of
+// get_backend_servers. Scripts for older releases call it with
+// (host, port, haproxy_v2, tls) or with a table; they get nil, or what went
+// wrong.
 func checkBackendConnection(L *lua.LState) int {
-	const name = "check_backend_connection"
-	protocol, ok := L.Get(1).(lua.LString)
-	if !ok {
-		argError(L, 1, name, "protocol (string)")
-	}
-	host, ok := L.Get(2).(lua.LString)
-	if !ok {
-		argError(L, 2, name, "host (string)")
-	}
-	port, ok := portOf(L.Get(3))
-	if !ok {
-		argError(L, 3, name, "port (number)")
-	}
-	var flags [3]bool
-	for i := range flags {
-		switch v := L.Get(4 + i).(type) {
-		case lua.LBool:
-			flags[i] = bool(v)
-		case *lua.LNilType:
-		default:
-			argError(L, 4+i, name, "boolean")
-		}
-	}
 	c := CallOf(L)
-	s := &proxy.Server{
-		Protocol: string(protocol), Host: string(host), Port: port,
-		TLS: flags[0], TLSSkipVerify: flags[1], HAProxyV2: flags[2],
+	var s *proxy.Server
+	old := false
+	switch v := L.Get(1).(type) {
+	case *lua.LUserData:
+		e, ok := v.Value.(*proxy.Entry)
+		if !ok {
+			argError(L, 1, checkName, "protocol (string)")
+		}
+		s = e.Server
+	case *lua.LTable:
+		s, old = serverOf(L, v), true
+	case lua.LString:
+		if _, old = L.Get(2).(lua.LNumber); old {
+			s = &proxy.Server{Host: string(v), HAProxyV2: checkFlag(L, 3), TLS: checkFlag(L, 4)}
+			s.Port = checkPort(L, 2)
+			break
+		}
+		s = &proxy.Server{Protocol: string(v), TLS: checkFlag(L, 4), TLSSkipVerify: checkFlag(L, 5), HAProxyV2: checkFlag(L, 6)}
+		host, ok := L.Get(2).(lua.LString)
+		if !ok {
+			argError(L, 2, checkName, "host (string)")
+		}
+		s.Host, s.Port = string(host), checkPort(L, 3)
+	default:
+		argError(L, 1, checkName, "protocol (string)")
 	}
 	fault := c.checkConnection(s)
-	c.trace("check_backend_connection(%s, %s) -> %s", protocol, s.Address(), orOK(fault))
-	if fault == "" {
+	if c.tracing() {
+		c.trace("check_backend_connection(%s, %s) -> %s", s.Protocol, s.Address(), orOK(fault))
+	}
+	switch {
+	case old && fault == "":
+		L.Push(lua.LNil)
+		return 1
+	case old:
+		L.Push(lua.LString(fault))
+		return 1
+	case fault == "":
 		L.Push(lua.LTrue)
 		L.Push(lua.LNil)
-	} else {
+	default:
 		L.Push(lua.LFalse)
 		L.Push(lua.LString(fault))
 	}
 	return 2
+}
+
+const checkName = "check_backend_connection"
+
+func checkPort(L *lua.LState, n int) int {
+	port, ok := portOf(L.Get(n))
+	if !ok {
+		argError(L, n, checkName, "port (number)")
+	}
+	return port
+}
+
+// checkFlag reads a boolean; one that is not there is false.
+func checkFlag(L *lua.LState, n int) bool {
+	switch v := L.Get(n).(type) {
+	case lua.LBool:
+		return bool(v)
+	case *lua.LNilType:
+	default:
+		argError(L, n, checkName, "boolean")
+	}
+	return false
+}
+
+// serverOf reads a table of Nauthilus 1.4 to 1.11.
+func serverOf(L *lua.LState, t *lua.LTable) *proxy.Server {
+	text := func(name string) string {
+		s, _ := t.RawGetString(name).(lua.LString)
+		return string(s)
+	}
+	flag := func(name string) bool { return lua.LVAsBool(t.RawGetString(name)) }
+	port, ok := portOf(t.RawGetString("port"))
+	if !ok {
+		L.RaiseError("bad argument #1 to %s (its port is a %s; number expected)", checkName, t.RawGetString("port").Type())
+	}
+	return &proxy.Server{
+		Protocol: text("protocol"), Host: cmp.Or(text("host"), text("ip_address")), Port: port,
+		TLS: flag("tls"), TLSSkipVerify: flag("tls_skip_verify"), HAProxyV2: flag("haproxy_v2"),
+	}
 }
 
 func orOK(fault string) string {
@@ -222,7 +281,9 @@ func applyBackendResult(L *lua.LState) int {
 	for _, a := range res.attributes {
 		c.change(changeOf(a))
 	}
-	c.trace("apply_backend_result: %d attributes", len(res.attributes))
+	if c.tracing() {
+		c.trace("apply_backend_result: %d attributes", len(res.attributes))
+	}
 	return 0
 }
 
@@ -263,7 +324,7 @@ func removeFromBackendResult(L *lua.LState) int {
 		argError(L, 1, "remove_from_backend_result", "table")
 	}
 	c := CallOf(L)
-	t.ForEach(func(_, v lua.LValue) {
+	each(t, func(_, v lua.LValue) {
 		c.change(proxy.Change{Attr: proxy.Attr{Name: v.String()}, Remove: true})
 	})
 	return 0

@@ -92,9 +92,9 @@ func resultText(L *lua.LState, name string, i int) int {
 func resultAttributes(L *lua.LState) int {
 	res, set := self(L, "attributes")
 	if !set {
-		t := L.CreateTable(0, len(res.attributes))
+		t, c := L.CreateTable(0, len(res.attributes)), copier{L: L}
 		for _, a := range res.attributes {
-			t.RawSetString(a.name, copyValue(L, a.value, 0))
+			t.RawSetString(a.name, c.value(a.value, 0))
 		}
 		L.Push(t)
 		return 1
@@ -103,30 +103,49 @@ func resultAttributes(L *lua.LState) int {
 	if !ok {
 		argError(L, 2, "attributes", "table")
 	}
-	res.attributes = nil
-	t.ForEach(func(k, v lua.LValue) {
+	c := copier{L: L}
+	var list []attribute
+	each(t, func(k, v lua.LValue) {
 		name, ok := k.(lua.LString)
-		if v = copyValue(L, v, 0); ok && v != lua.LNil && len(res.attributes) < maxChanges {
-			res.attributes = append(res.attributes, attribute{string(name), v})
+		if !ok {
+			return
+		}
+		if v = c.value(v, 0); v != lua.LNil && len(list) < maxChanges {
+			list = append(list, attribute{string(name), v})
 		}
 	})
+	res.attributes = list
 	return 0
 }
 
-// maxDepth bounds how deep tables are copied.
-const maxDepth = 16
+// How deep and how large tables are copied. The number matters as much as the
+// depth: a table that stands in another eight times, sixteen times over, is
+// small in Lua and without end here.
+const (
+	maxDepth  = 16
+	maxValues = 4096
+)
 
-func copyValue(L *lua.LState, v lua.LValue, depth int) lua.LValue {
+// A copier copies values, maxValues at most in all.
+type copier struct {
+	L      *lua.LState
+	copied int
+}
+
+func (c *copier) value(v lua.LValue, depth int) lua.LValue {
+	if c.copied++; c.copied > maxValues {
+		c.L.RaiseError("a table has over %d values", maxValues)
+	}
 	switch v := v.(type) {
 	case lua.LString, lua.LNumber, lua.LBool:
 		return v
 	case *lua.LTable:
 		if depth == maxDepth {
-			L.RaiseError("a table is nested over %d deep", maxDepth)
+			c.L.RaiseError("a table is nested over %d deep", maxDepth)
 		}
-		t := L.CreateTable(v.Len(), 0)
-		v.ForEach(func(k, v lua.LValue) {
-			if v = copyValue(L, v, depth+1); v != lua.LNil {
+		t := c.L.CreateTable(min(v.Len(), maxValues), 0)
+		each(v, func(k, v lua.LValue) {
+			if v = c.value(v, depth+1); v != lua.LNil {
 				t.RawSet(k, v)
 			}
 		})

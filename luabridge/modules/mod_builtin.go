@@ -65,7 +65,7 @@ func customLogAdd(L *lua.LState) int {
 	case lua.LNumber:
 		value = number(v)
 	}
-	c.Verdict.Logs = append(c.Verdict.Logs, proxy.Attr{Name: clip(string(key), 64), Value: clip(c.Redact(value), 1024)})
+	c.Verdict.Logs = append(c.Verdict.Logs, proxy.Attr{Name: c.Shown(string(key), 64), Value: c.Shown(value, 1024)})
 	return 0
 }
 

@@ -52,7 +52,7 @@ func usherServers(L *lua.LState) int {
 }
 
 func filterServers(L *lua.LState, f *lua.LTable, list []*proxy.Entry) []*proxy.Entry {
-	f.ForEach(func(k, v lua.LValue) {
+	each(f, func(k, v lua.LValue) {
 		text, ok := v.(lua.LString)
 		switch {
 		case k == lua.LString("tag") && ok:
@@ -61,7 +61,7 @@ func filterServers(L *lua.LState, f *lua.LTable, list []*proxy.Entry) []*proxy.E
 			id := proxy.CanonicalHost(string(text))
 			list = keep(list, func(e *proxy.Entry) bool { return e.Machine().ID == id })
 		default:
-			L.RaiseError("bad argument #1 to servers: unknown filter %q; expected tag or host, each a string", k.String())
+			L.RaiseError("bad argument #1 to servers: unknown filter %q; expected tag or host, each a string", CallOf(L).Redact(k.String()))
 		}
 	})
 	return list
@@ -190,7 +190,6 @@ func usherHold(L *lua.LState) int {
 // usherLog(text) logs a line.
 func usherLog(L *lua.LState) int {
 	c := CallOf(L)
-	c.Log.Info("policy", zap.String("script", c.Script), zap.String("id", c.Query.ID),
-		zap.String("text", clip(c.Redact(L.ToStringMeta(L.CheckAny(1)).String()), 4096)))
+	c.LogLine(zap.InfoLevel, zap.String("text", c.Shown(L.ToStringMeta(L.CheckAny(1)).String(), MaxText)))
 	return 0
 }

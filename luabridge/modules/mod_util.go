@@ -13,7 +13,7 @@ import (
 func newUtil(L *lua.LState) *lua.LTable {
 	leveled := func(name string, level zapcore.Level) lua.LGFunction {
 		return func(L *lua.LState) int {
-			logArgs(L, name, level, 1)
+			logArgs(L, name, level)
 			return 0
 		}
 	}
@@ -30,7 +30,7 @@ func newUtil(L *lua.LState) *lua.LTable {
 				level = zap.InfoLevel
 			}
 			L.Remove(2)
-			logArgs(L, "log", level, 1)
+			logArgs(L, "log", level)
 			return 0
 		},
 		"print_result": leveled("print_result", zap.InfoLevel),
@@ -42,36 +42,52 @@ var levels = map[string]zapcore.Level{
 	"warn": zap.WarnLevel, "warning": zap.WarnLevel, "error": zap.ErrorLevel,
 }
 
-// logArgs logs (text), (logging, text or table) or (logging, text or table,
-// err). The request's or the configuration's own level decides what is shown.
-func logArgs(L *lua.LState, name string, level zapcore.Level, first int) {
+// logArgs logs (text), (text, err), (logging, text or table) or (logging, text
+// or table, err). What is below the level of the log, or below
+// logging.log_level, is dropped.
+func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	c := CallOf(L)
-	ce := c.Log.Check(level, "policy")
-	if ce == nil {
+	what, fault, n := L.Get(1), L.Get(2), 1
+	shown := c.Log.Core().Enabled(level)
+	if _, plain := what.(lua.LString); !plain && L.GetTop() > 1 {
+		if least, ok := loggingLevel(what); ok && level < least && name != "print_result" {
+			shown = false
+		}
+		what, fault, n = L.Get(2), L.Get(3), 2
+	}
+	if what == lua.LNil {
+		argError(L, n, name, "string or table")
+	}
+	if !shown {
 		return
 	}
-	what, fault := L.Get(first), lua.LValue(lua.LNil)
-	if _, plain := what.(lua.LString); !plain || L.GetTop() > first {
-		if L.GetTop() > first {
-			what, fault = L.Get(first+1), L.Get(first+2)
-		}
-	}
-	fields := []zap.Field{zap.String("script", c.Script), zap.String("id", c.Query.ID)}
+	var fields []zap.Field
 	switch v := what.(type) {
 	case *lua.LTable:
-		n := 0
-		v.ForEach(func(k, v lua.LValue) {
-			if n++; n <= maxLogs {
-				fields = append(fields, zap.String(clip(k.String(), 64), clip(c.Redact(v.String()), 4096)))
+		each(v, func(k, v lua.LValue) {
+			if len(fields) < maxLogs {
+				fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Shown(v.String(), MaxText)))
 			}
 		})
-	case *lua.LNilType:
-		argError(L, first+1, name, "string or table")
 	default:
-		fields = append(fields, zap.String("text", clip(c.Redact(v.String()), 4096)))
+		fields = append(fields, zap.String("text", c.Shown(v.String(), MaxText)))
 	}
 	if fault != lua.LNil {
-		fields = append(fields, zap.String("error", clip(c.Redact(fault.String()), 4096)))
+		fields = append(fields, zap.String("error", c.Shown(fault.String(), MaxText)))
 	}
-	ce.Write(fields...)
+	c.LogLine(level, fields...)
+}
+
+// loggingLevel is the level that a script's logging argument names.
+func loggingLevel(logging lua.LValue) (zapcore.Level, bool) {
+	t, ok := logging.(*lua.LTable)
+	if !ok {
+		return 0, false
+	}
+	name, ok := t.RawGetString("log_level").(lua.LString)
+	if !ok {
+		return 0, false
+	}
+	level, ok := levels[strings.ToLower(string(name))]
+	return level, ok
 }

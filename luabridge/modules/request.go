@@ -1,8 +1,10 @@
 package modules
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -14,7 +16,7 @@ const emptyText = lua.LString("")
 var requestFields = map[string]func(*Call) lua.LValue{
 	"username":          func(c *Call) lua.LValue { return lua.LString(c.Query.Request.User) },
 	"password":          password,
-	"account":           func(c *Call) lua.LValue { return lua.LString(c.Query.User) },
+	"account":           account,
 	"protocol":          func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Protocol) },
 	"service":           func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Adapter) },
 	"method":            func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Method) },
@@ -47,7 +49,7 @@ var requestFields = map[string]func(*Call) lua.LValue{
 	"logging":           logging,
 
 	"brute_force_counter": func(*Call) lua.LValue { return lua.LNumber(0) },
-	"latency":             func(*Call) lua.LValue { return lua.LNumber(0) },
+	"latency":             func(c *Call) lua.LValue { return lua.LNumber(time.Since(c.Began).Milliseconds()) },
 
 	// What only Nauthilus knows.
 	"account_field": empty, "unique_user_id": empty, "display_name": empty,
@@ -66,6 +68,12 @@ func password(c *Call) lua.LValue {
 		return emptyText
 	}
 	return lua.LString(c.Query.Request.Password.Reveal())
+}
+
+// account is never empty: scripts make keys of it, and all users would share
+// one.
+func account(c *Call) lua.LValue {
+	return lua.LString(cmp.Or(c.Query.User, c.Query.Request.User))
 }
 
 func clientHost(c *Call) lua.LValue { return lua.LString(c.Query.Request.ClientHost) }

@@ -26,6 +26,14 @@ func TypeOf(ud *lua.LUserData) (string, bool) {
 	return string(name), ok
 }
 
+// each calls f for the elements of a table, in the order in which a script put
+// them in. LTable.ForEach has texts in random order.
+func each(t *lua.LTable, f func(k, v lua.LValue)) {
+	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
+		f(k, v)
+	}
+}
+
 // Sealed makes a metatable that scripts can neither see nor replace.
 func Sealed(L *lua.LState, index lua.LValue) *lua.LTable {
 	mt := L.CreateTable(0, 2)

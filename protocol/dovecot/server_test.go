@@ -285,9 +285,13 @@ func TestSlowReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dial := served(t, opt)
 			slow := dial()
-			burst := []byte(strings.Repeat(authPlain(7, "alice@example.org"), 100))
 			total := 0
-			for total < 64<<20 {
+			for id := 0; total < 64<<20; {
+				var burst []byte
+				for range 100 {
+					id++
+					burst = append(burst, authPlain(id, "alice@example.org")...)
+				}
 				if err := slow.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
 					t.Fatal(err)
 				}
