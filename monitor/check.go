@@ -36,7 +36,11 @@ type prober struct {
 }
 
 func (p *prober) run(ctx context.Context, s *proxy.Server, addr netip.Addr) error {
-	return checks[s.Protocol](ctx, p, s, addr)
+	check := checks[s.Protocol]
+	if check == nil { // named by a policy, not by the inventory
+		check = checkConnect
+	}
+	return check(ctx, p, s, addr)
 }
 
 // close ends a connection. What went wrong by then is the check's to tell: an
