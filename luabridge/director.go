@@ -133,6 +133,9 @@ func compile(path, text string) (*lua.FunctionProto, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	// A chunk can't name the table arg, which gopher-lua would make for each run
+	// of it: 2.7 KB.
+	proto.IsVarArg &^= lua.VarArgNeedsArg
 	return proto, nil
 }
 

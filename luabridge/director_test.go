@@ -92,6 +92,28 @@ func TestBuiltinPolicy(t *testing.T) {
 	}
 }
 
+// While a user's host is up, its sieve being down sends nobody elsewhere.
+func TestBuiltinPolicy_Ailing(t *testing.T) {
+	d := newDirector(t, scripts.Director)
+	var es []proxy.Entry
+	for i, h := range []proxy.Health{proxy.Down, proxy.Up} {
+		host := fmt.Sprintf("127.0.0.%d", i+2)
+		for _, p := range []string{"imap", "sieve"} {
+			e := proxy.Entry{Server: &proxy.Server{Protocol: p, Host: host, Port: 1000 + i, Weight: 100}, Health: proxy.Up, Addr: netip.MustParseAddr(host)}
+			if p == "sieve" {
+				e.Health = h
+			}
+			es = append(es, e)
+		}
+	}
+	q := query("alice@example.org")
+	q.View, q.Assigned = proxy.NewView(es), "127.0.0.2"
+	q.Request.Service, q.Request.Protocol = "sieve", "sieve"
+	if v := direct(t, d, q); v.Host != "127.0.0.2" {
+		t.Errorf("went to %s", v.Host)
+	}
+}
+
 const typical = `
 local backend = require("nauthilus_backend")
 function nauthilus_call_filter(request)
@@ -108,21 +130,6 @@ function nauthilus_call_filter(request)
   backend.select_backend_server(s.host, s.port)
   return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
 end`
-
-func BenchmarkPolicy(b *testing.B) {
-	for _, p := range []struct{ name, text string }{{"builtin", scripts.Director}, {"typical", typical}} {
-		b.Run("policy="+p.name, func(b *testing.B) {
-			d := newDirector(b, p.text)
-			q := query("alice@example.org")
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := d.Direct(context.Background(), q); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
 
 func TestFaultsNameFileAndLine(t *testing.T) {
 	for name, text := range map[string]string{

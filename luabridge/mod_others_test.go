@@ -356,3 +356,16 @@ func TestGlobalsDoNotShadowModules(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestIpairs(t *testing.T) {
+	ask(t, `
+		local t, n = {}, 0
+		for i = 1, 300 do t[i] = i * 2 end
+		t[302] = "behind a hole"
+		for i, v in ipairs(t) do n = n + 1 assert(i == n and v == 2 * i) end
+		assert(n == 300)
+		for _ in ipairs({}) do error("empty") end
+		for i, v in ipairs({false, true}) do assert(v == (i == 2)) end
+		assert(not pcall(ipairs) and not pcall(ipairs, "x"))
+		assert(arg == nil)`, query("alice"))
+}

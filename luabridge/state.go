@@ -42,7 +42,7 @@ type state struct {
 // they are. The rest is out, or made anew below: what reaches files, other
 // environments or the collector.
 var keptGlobals = []string{
-	"assert", "error", "ipairs", "pcall", "rawequal", "select", "tonumber",
+	"assert", "error", "pcall", "rawequal", "select", "tonumber",
 	"tostring", "type", "unpack", "xpcall", "load", "loadstring", "_VERSION",
 }
 
@@ -127,6 +127,7 @@ func (s *state) setBase(base, all *lua.LTable) {
 		}
 	}
 	next := L.NewFunction(filled("next"))
+	nextIndex := L.NewFunction(nextIndex)
 	for name, f := range map[string]lua.LGFunction{
 		"rawget":       filled("rawget"),
 		"rawset":       filled("rawset"),
@@ -142,11 +143,43 @@ func (s *state) setBase(base, all *lua.LTable) {
 			L.Push(lua.LNil)
 			return 3
 		},
+		"ipairs": func(L *lua.LState) int {
+			t := L.CheckTable(1)
+			L.Push(nextIndex)
+			L.Push(t)
+			L.Push(smallNumbers[0])
+			return 3
+		},
 		"dynamic_loader": func(*lua.LState) int { return 0 },
 	} {
 		base.RawSetString(name, L.NewFunction(f))
 	}
 	base.RawSetString("next", next)
+}
+
+// smallNumbers are the first whole numbers as Lua values: gopher-lua's own
+// ipairs allocates two for each element.
+var smallNumbers = func() (list [129]lua.LValue) {
+	for i := range list {
+		list[i] = lua.LNumber(i)
+	}
+	return list
+}()
+
+// nextIndex is a step of ipairs.
+func nextIndex(L *lua.LState) int {
+	t, i := L.CheckTable(1), L.CheckInt(2)+1
+	v := t.RawGetInt(i)
+	if v == lua.LNil {
+		return 0
+	}
+	if 0 <= i && i < len(smallNumbers) {
+		L.Push(smallNumbers[i])
+	} else {
+		L.Push(lua.LNumber(i))
+	}
+	L.Push(v)
+	return 2
 }
 
 // getmetatable hides what is sealed.

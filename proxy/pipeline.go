@@ -144,7 +144,11 @@ func (n *run) decide(ctx context.Context) Decision {
 	case v.Refused:
 		return Decision{Outcome: Denied, By: v.By, Reason: PolicyRefused, Text: v.Text, User: n.q.User, Logs: v.Logs}
 	case n.r.NoLogin:
-		return Decision{Outcome: Passed, By: "passdb:" + n.q.Identity.Driver, Reason: AuthOnly, User: n.q.User, Logs: v.Logs}
+		by := "passdb:" + n.q.Identity.Driver
+		if n.r.Upstream != nil {
+			by = "upstream"
+		}
+		return Decision{Outcome: Passed, By: by, Reason: AuthOnly, User: n.q.User, Logs: v.Logs}
 	case v.Hold > 0 && n.r.Service != "doveadm":
 		return Decision{Outcome: Held, By: v.By, Reason: PolicyRefused, Wait: v.Hold, User: n.q.User, Logs: v.Logs}
 	}
@@ -216,12 +220,23 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 	// Passing on a password that nobody compared is right where the backend
 	// compares it. A mail submission that is only authenticated here, or that
 	// nginx does not log in at the backend, would be an open relay.
-	if !id.Verified && (r.NoLogin || r.Service == "smtp") {
-		n.log.Warn("SMTP authentication refused: no password driver verifies it; configure passdb with one that does, passthrough would be an open relay",
+	if !id.Verified && (r.NoLogin || !backendVerifies(r.Service)) {
+		n.log.Warn("authentication refused: no password driver verifies it, and no backend will; configure passdb with one that does, passthrough would be an open relay",
 			zap.String("adapter", r.Adapter), zap.String("service", r.Service))
 		return deny("usher", UnverifiedSMTP, ""), false
 	}
 	return d, true
+}
+
+// backendVerifies reports whether a proxy of that service logs in at the backend
+// with the client's password, so that passing it on is enough. Of other
+// services (smtp; xmpp and the like, which take an OK at its word) nobody knows.
+func backendVerifies(service string) bool {
+	switch service {
+	case "imap", "pop3", "submission", "sieve", "managesieve":
+		return true
+	}
+	return false
 }
 
 func (n *run) validNames() error {

@@ -230,6 +230,8 @@ func TestHandle(t *testing.T) {
 			director: selecting("127.0.0.8", 25), want: "denied usher unverified_smtp"},
 		{name: "nologin through passthrough", r: request(func(r *Request) { r.NoLogin = true }),
 			opt: func(o *Options) { o.Verifier = fakeVerifier(passing) }, director: silent, want: "denied usher unverified_smtp"},
+		{name: "a service that takes an OK at its word, through passthrough", r: request(service("xmpp")), opt: func(o *Options) { o.Verifier = fakeVerifier(passing) },
+			director: selecting("127.0.0.2", 5222), want: "denied usher unverified_smtp"},
 		{name: "submission through passthrough", r: request(service("submission")), opt: func(o *Options) { o.Verifier = fakeVerifier(passing) },
 			director: selecting("127.0.0.8", 25), want: "routed policy:test selected 127.0.0.8:25"},
 		{name: "smtp verified", r: request(service("smtp")), opt: func(o *Options) { o.Verifier = fakeVerifier(verifying) },
@@ -267,6 +269,17 @@ func TestHandle(t *testing.T) {
 			want: "routed assignment enforced 127.0.0.3:143", after: "127.0.0.3"},
 		{name: "enforced, but the host is down", director: selecting("127.0.0.2", 143), assigned: "127.0.0.4",
 			opt: func(o *Options) { o.Affinity = AffinityEnforce }, want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "enforced, but the host left the inventory", director: selecting("127.0.0.2", 143), assigned: "127.0.0.99",
+			opt: func(o *Options) { o.Affinity = AffinityEnforce }, want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "enforced without an inventory", director: selecting("192.0.2.2", 143), assigned: "192.0.2.3", opt: func(o *Options) {
+			o.Affinity, o.Backends = AffinityEnforce, fakeBackends{view: NewView(nil)}
+		}, want: "routed assignment enforced 192.0.2.3:143", after: "192.0.2.3"},
+		{name: "sieve on a machine of its own records none", r: request(service("sieve")), director: selecting("127.0.0.8", 4190), opt: func(o *Options) {
+			o.Backends = fakeBackends{view: NewView([]Entry{entry("imap", "127.0.0.2", 143, Up), entry("sieve", "127.0.0.8", 4190, Up)})}
+		}, want: "routed policy:test selected 127.0.0.8:4190"},
+		{name: "nor does it replace one", r: request(service("sieve")), director: selecting("127.0.0.8", 4190), assigned: "127.0.0.2", opt: func(o *Options) {
+			o.Backends = fakeBackends{view: NewView([]Entry{entry("imap", "127.0.0.2", 143, Up), entry("sieve", "127.0.0.8", 4190, Up)})}
+		}, want: "routed policy:test selected 127.0.0.8:4190", after: "127.0.0.2"},
 		{name: "affinity off", director: selecting("127.0.0.2", 143), assigned: "127.0.0.3", opt: func(o *Options) { o.Affinity = AffinityOff },
 			want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.3"},
 		{name: "a lost race", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Assignments = racyStore{"127.0.0.3"} },

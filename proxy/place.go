@@ -37,14 +37,18 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 	if why, err := n.check(ctx, &pl); err != nil {
 		return n.bad(&pl, why, err)
 	}
-	if n.claims() && pl.record && !n.dry {
+	if n.claims() && pl.record && n.keepsMail(pl.host) && !n.dry {
 		host := CanonicalHost(pl.host)
 		winner, err := n.opt.Assignments.Claim(ctx, n.q.Key, n.q.Assigned, host)
 		if err != nil {
 			return n.tempfail(StoreUnavailable, err)
 		}
 		if winner != host {
+			port := pl.port
 			pl = n.at(winner, "assignment", Race)
+			if n.q.View.Host(winner) == nil {
+				pl.port = port // of the inventory there is none
+			}
 			if why, err := n.check(ctx, &pl); err != nil {
 				return n.bad(&pl, why, err)
 			}
@@ -58,6 +62,22 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 		d.Outcome, d.By, d.Reason = Passed, pl.by, IsSelf
 	}
 	return d
+}
+
+// keepsMail reports whether an assignment to host can be one. The hosts of a
+// user whose machine has no entry for the request's protocol, and hosts that
+// have none for imap and pop3 where others have (sieve or lmtp on machines of
+// their own), are no home: a login there leaves the assignment as it is.
+func (n *run) keepsMail(host string) bool {
+	view := n.q.View
+	if a := view.Host(n.q.Assigned); a != nil && view.Serves(n.r.Protocol) && !a.usable(n.r.Protocol, n.r.AddressOnly) {
+		return false
+	}
+	h := view.Host(CanonicalHost(host))
+	if h == nil || !view.Serves("imap") && !view.Serves("pop3") {
+		return true
+	}
+	return h.Entry("imap") != nil || h.Entry("pop3") != nil
 }
 
 func (n *run) bad(pl *place, why Reason, err error) Decision {
@@ -97,8 +117,16 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		}
 	}
 	if n.opt.Affinity == AffinityEnforce && n.q.Assigned != "" {
-		if h := n.q.View.Host(n.q.Assigned); h == nil || !h.Down {
+		h := n.q.View.Host(n.q.Assigned)
+		if h != nil && !h.Down {
 			return n.standing(n.q.Assigned, "assignment", Enforced)
+		}
+		// Without an inventory nobody knows of hosts that are down. With one, a
+		// host that left it is no host any more.
+		if h == nil && len(n.q.View.Entries) == 0 {
+			pl := n.at(n.q.Assigned, "assignment", Enforced)
+			pl.port, pl.record = v.Port, true
+			return pl, d, true
 		}
 	}
 	if v.Selected {

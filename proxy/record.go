@@ -19,8 +19,8 @@ func (p *Pipeline) record(r *Request, d *Decision) {
 	}
 	if d.Outcome == Denied && d.Reason == BadPassword {
 		p.log.Info("auth failure",
-			zap.String("rip", addrText(r)), zap.String("service", r.Service),
-			zap.String("user", d.User), zap.String("reason", string(d.Reason)))
+			zap.String("rip", addrText(r)), zap.String("service", clip(r.Service)),
+			zap.String("user", clip(d.User)), zap.String("reason", string(d.Reason)))
 	}
 }
 
@@ -37,9 +37,9 @@ func (l *decisionLine) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	r, d := l.r, l.d
 	enc.AddString("id", d.ID)
 	enc.AddString("adapter", r.Adapter)
-	enc.AddString("session", r.Session)
-	enc.AddString("service", r.Service)
-	enc.AddString("user", d.User)
+	enc.AddString("session", clip(r.Session))
+	enc.AddString("service", clip(r.Service))
+	enc.AddString("user", clip(d.User))
 	enc.AddString("rip", addrText(r))
 	local := ""
 	if r.Local.Addr().IsValid() {
@@ -47,7 +47,7 @@ func (l *decisionLine) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	enc.AddString("lip", local)
 	enc.AddBool("tls", r.TLS.Secured)
-	enc.AddString("mech", strings.ToUpper(r.Method))
+	enc.AddString("mech", strings.ToUpper(clip(r.Method)))
 	enc.AddString("outcome", d.Outcome.String())
 	backend := ""
 	if d.Host != "" {
@@ -67,6 +67,11 @@ func (l *decisionLine) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 	}
 	return nil
+}
+
+// clip bounds what clients and proxies said; nothing true is longer.
+func clip(s string) string {
+	return s[:min(len(s), MaxUserLen)]
 }
 
 func addrText(r *Request) string {

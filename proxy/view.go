@@ -141,6 +141,20 @@ func (h *HostState) Entry(protocol string) *Entry {
 	return nil
 }
 
+// Ailing returns the entry for protocol of a host that is up while that entry
+// is down: the host's users are to be told to try later then, and not to go to
+// another machine. Else it returns nil.
+func (v *View) Ailing(id, protocol string, addressOnly bool) *Entry {
+	h := v.hosts[id]
+	if h == nil || h.Down || !h.usable(protocol, addressOnly) {
+		return nil
+	}
+	if e := h.Entry(protocol); e.isDown() {
+		return e
+	}
+	return nil
+}
+
 // usable reports whether the host has an entry for protocol that the proxy can
 // use, up or not.
 func (h *HostState) usable(protocol string, addressOnly bool) bool {

@@ -53,6 +53,21 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
+func TestAiling(t *testing.T) {
+	v := NewView([]Entry{
+		entry("imap", "127.0.0.2", 143, Up), entry("sieve", "127.0.0.2", 4190, Down),
+		entry("imap", "127.0.0.3", 143, Down), entry("sieve", "127.0.0.3", 4190, Down), entry("sieve", "127.0.0.4", 4190, Up),
+	})
+	for host, want := range map[string]bool{"127.0.0.2": true, "127.0.0.3": false, "127.0.0.4": false, "127.0.0.9": false} {
+		if got := v.Ailing(host, "sieve", false) != nil; got != want {
+			t.Errorf("%s: %v, want %v", host, got, want)
+		}
+	}
+	if v.Ailing("127.0.0.2", "imap", false) != nil {
+		t.Error("imap is up")
+	}
+}
+
 // The same user goes to the same host by both mailbox protocols, though one
 // host has only one of them.
 func TestRendezvousAgrees(t *testing.T) {

@@ -126,7 +126,9 @@ func usherHash(L *lua.LState) int {
 }
 
 // usherSticky(servers) returns the one of servers that the user is assigned to,
-// else what usher.hash gives for the assignment key.
+// else what usher.hash gives for the assignment key. Is the user's host up, but
+// not its service of this protocol, it is returned all the same, and selecting
+// it tells the user to try later.
 func usherSticky(L *lua.LState) int {
 	c := CallOf(L)
 	list := servers(L, 1, "sticky")
@@ -135,6 +137,9 @@ func usherSticky(L *lua.LState) int {
 			if e.Machine().ID == c.Query.Assigned {
 				return c.pick(L, e, proxy.Sticky)
 			}
+		}
+		if e := c.Query.View.Ailing(c.Query.Assigned, c.Query.Request.Protocol, c.Query.Request.AddressOnly); e != nil {
+			return c.pick(L, e, proxy.Sticky)
 		}
 	}
 	return c.pick(L, proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, c.Query.Key.Name, list), proxy.Hashed)
