@@ -127,7 +127,7 @@ func (s *state) setBase(base, all *lua.LTable) {
 		}
 	}
 	next := L.NewFunction(filled("next"))
-	nextIndex := L.NewFunction(nextIndex)
+	step := L.NewFunction(nextIndex)
 	for name, f := range map[string]lua.LGFunction{
 		"rawget":       filled("rawget"),
 		"rawset":       filled("rawset"),
@@ -145,7 +145,7 @@ func (s *state) setBase(base, all *lua.LTable) {
 		},
 		"ipairs": func(L *lua.LState) int {
 			t := L.CheckTable(1)
-			L.Push(nextIndex)
+			L.Push(step)
 			L.Push(t)
 			L.Push(smallNumbers[0])
 			return 3

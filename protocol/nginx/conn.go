@@ -35,6 +35,8 @@ func (c *delConn) Read(p []byte) (int, error) {
 	}
 	rewritten := bytes.ReplaceAll(p[:n], []byte{0x7f}, []byte("%7F"))
 	n = copy(p, rewritten)
-	c.rest = rewritten[n:]
+	if c.rest = rewritten[n:]; len(c.rest) > 0 {
+		err = nil // the next Read of the connection meets it again
+	}
 	return n, err
 }

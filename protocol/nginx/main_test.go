@@ -155,10 +155,10 @@ func dial(t testing.TB, addr net.Addr) net.Conn {
 }
 
 // asNginx is a request as nginx 1.22 sends it.
-func asNginx(user, pass, protocol string, more ...string) string {
-	lines := append([]string{
+func asNginx(user, pass, protocol string) string {
+	lines := []string{
 		"GET /auth HTTP/1.0", "Host: 127.0.0.1", "Auth-Method: plain", "Auth-User: " + user, "Auth-Pass: " + pass,
 		"Auth-Protocol: " + protocol, "Auth-Login-Attempt: 1", "Client-IP: 192.0.2.7", "Client-Host: [UNAVAILABLE]",
-	}, more...)
+	}
 	return strings.Join(lines, "\r\n") + "\r\n\r\n"
 }
