@@ -85,7 +85,7 @@ func TestAllocations(t *testing.T) {
 	for name, tt := range map[string]struct {
 		text string
 		most float64
-	}{"empty": {inFilter(""), 25}, "builtin": {scripts.Director, 45}} {
+	}{"empty": {inFilter(""), 15}, "builtin": {scripts.Director, 33}} {
 		d, q := newDirector(t, tt.text), query("alice@example.org")
 		direct(t, d, q)
 		if n := testing.AllocsPerRun(100, func() { direct(t, d, q) }); n > tt.most {

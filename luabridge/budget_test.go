@@ -2,6 +2,7 @@ package luabridge
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestCallersContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := d.Direct(ctx, query("alice"))
-	if f, ok := err.(*proxy.PolicyFault); !ok || f.Kind != proxy.PolicyTimeout {
+	if f := (*proxy.PolicyFault)(nil); !errors.As(err, &f) || f.Kind != proxy.PolicyTimeout {
 		t.Errorf("error: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package luabridge
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func TestConcurrentUsers(t *testing.T) {
 			for range rounds {
 				v, err := d.Direct(t.Context(), q)
 				if name == "user7" || name == "user8" {
-					if _, ok := err.(*proxy.PolicyFault); !ok {
+					if f := (*proxy.PolicyFault)(nil); !errors.As(err, &f) {
 						t.Errorf("%s: got %+v, %v", name, v, err)
 					}
 					continue

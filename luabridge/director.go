@@ -255,11 +255,12 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 // policyFault says of which kind a failure is.
 func (d *Director) policyFault(s *state, f *filter, err error) error {
 	kind := proxy.PolicyError
-	switch s.budget.fault {
-	case errSteps, errDepth, errThreads:
-		kind = proxy.PolicyBudget
-	case errDeadline:
+	switch {
+	case s.budget.fault == nil:
+	case errors.Is(s.budget.fault, errDeadline):
 		kind = proxy.PolicyTimeout
+	default:
+		kind = proxy.PolicyBudget
 	}
 	return &proxy.PolicyFault{Kind: kind, Err: fmt.Errorf("policy %s: %w", f.Name, err)}
 }

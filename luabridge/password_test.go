@@ -45,7 +45,7 @@ func TestPasswordIsNeverPrinted(t *testing.T) {
 		"text for client":    `nauthilus_builtin.status_message_set("no " .. request.password) return true`,
 		"deny":               `usher.deny(request.password)`,
 		"error":              `error(request.password)`,
-		"error, long":        `error(("x"):rep(990) .. request.password)`,
+		"error, long":        `error(("x"):rep(982) .. request.password)`,
 		"error, level 0":     `error(request.password, 0)`,
 		"assert":             `assert(false, request.password)`,
 		"index":              `local t = {} return t[request.password].x`,

@@ -329,7 +329,7 @@ func (s *state) missingGlobal(L *lua.LState) int {
 		return 1
 	}
 	c := modules.CallOf(L)
-	v := lua.LValue(lua.LNil)
+	v := lua.LNil
 	switch {
 	case name == "_G":
 		v = c.Env

@@ -16,15 +16,13 @@ func Random(L *lua.LState) int {
 	if c.random != nil {
 		draw, uint64N = c.random.Float64, c.random.Uint64N
 	}
-	low, high := 1.0, 0.0
-	switch L.GetTop() {
-	case 0:
+	if L.GetTop() == 0 {
 		L.Push(lua.LNumber(draw()))
 		return 1
-	case 1:
-		high = math.Floor(float64(L.CheckNumber(1)))
-	default:
-		low, high = math.Floor(float64(L.CheckNumber(1))), math.Floor(float64(L.CheckNumber(2)))
+	}
+	low, high := 1.0, math.Floor(float64(L.CheckNumber(1)))
+	if L.GetTop() > 1 {
+		low, high = high, math.Floor(float64(L.CheckNumber(2)))
 	}
 	// Written so that NaN fails too.
 	if !(low <= high) || !(high-low < 1<<53) {

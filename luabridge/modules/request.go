@@ -129,7 +129,7 @@ func NewRequestMeta(L *lua.LState) *lua.LTable {
 			L.Push(lua.LNil)
 			return 1
 		}
-		v := lua.LValue(lua.LNil)
+		v := lua.LNil
 		if field := requestFields[string(key)]; field != nil {
 			v = field(CallOf(L))
 			L.Get(1).(*lua.LTable).RawSetString(string(key), v)

@@ -42,7 +42,7 @@ func FuzzClientLines(f *testing.F) {
 		go func() {
 			defer close(served)
 			defer server.Close()
-			s.standalone(ctx, ctx, server)
+			s.standalone(phases{ctx, ctx, ctx}, server)
 		}()
 		go func() {
 			client.Write(append(in, end...)) // the server may close before the last byte

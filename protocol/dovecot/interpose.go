@@ -1,6 +1,7 @@
 package dovecot
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -40,7 +41,9 @@ type relay struct {
 	mechs   map[string]bool // of the upstream's greeting
 	greeted bool            // the upstream's DONE came
 	lost    bool            // the upstream went away
+	over    bool            // time is up: nothing is begun any more
 	pending map[uint32]*relayed
+	late    delays
 	running sync.WaitGroup
 }
 
@@ -54,10 +57,10 @@ type relayed struct {
 	began time.Time
 }
 
-func (s *Server) interpose(serving, ctx context.Context, nc net.Conn) {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *Server) interpose(ph phases, nc net.Conn) {
+	ctx, cancel := context.WithCancel(ph.hard)
 	defer cancel()
-	upstream, err := s.dial(serving, ctx)
+	upstream, err := s.dial(ph.serving, ctx)
 	if err != nil {
 		s.log.Error("upstream", zap.String("upstream", s.opt.Upstream), zap.Error(err))
 		return
@@ -66,7 +69,7 @@ func (s *Server) interpose(serving, ctx context.Context, nc net.Conn) {
 	defer context.AfterFunc(ctx, func() { closeQuietly(upstream) })()
 
 	c := &relay{
-		Server: s, client: nc, in: newLineReader(nc, maxLine), out: newOutbox(nc), up: newOutbox(upstream), stop: serving.Done(),
+		Server: s, client: nc, in: newLineReader(nc, maxLine), out: newOutbox(nc), up: newOutbox(upstream), stop: ph.serving.Done(),
 		mechs: map[string]bool{}, pending: map[uint32]*relayed{},
 	}
 	var upstreamDone sync.WaitGroup
@@ -76,7 +79,7 @@ func (s *Server) interpose(serving, ctx context.Context, nc net.Conn) {
 			c.upstreamLost(err)
 		}
 	})
-	if err := c.readClient(serving); err != nil && !normalEnd(err) {
+	if err := c.readClient(ph); err != nil && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	c.up.finish()
@@ -111,8 +114,12 @@ func (s *Server) dial(serving, ctx context.Context) (net.Conn, error) {
 
 // readClient hands the client's lines to the upstream, unread but for what
 // routing needs, until one of them leaves.
-func (c *relay) readClient(serving context.Context) error {
-	defer context.AfterFunc(serving, c.in.wake)()
+func (c *relay) readClient(ph phases) error {
+	defer context.AfterFunc(ph.serving, c.in.wake)()
+	defer context.AfterFunc(ph.grace, func() {
+		c.giveUp()
+		c.in.wake()
+	})()
 	idle := time.Duration(0)
 	for {
 		if ended(c.stop) || c.isLost() {
@@ -221,6 +228,33 @@ func (c *relay) take(id uint32) *relayed {
 	return x
 }
 
+// takeIf takes x out, if it still is what stands under its number.
+func (c *relay) takeIf(id uint32, x *relayed) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending[id] != x {
+		return false
+	}
+	delete(c.pending, id)
+	return true
+}
+
+// giveUp tells whoever still waits to try later.
+func (c *relay) giveUp() {
+	c.mu.Lock()
+	c.over = true
+	open := map[uint32]*relayed{}
+	for id, x := range c.pending {
+		x.gone.Store(true)
+		open[id] = &relayed{req: x.req} // x may still be decided on
+	}
+	clear(c.pending)
+	c.mu.Unlock()
+	for id, x := range open {
+		c.fail(id, x, proxy.Overload)
+	}
+}
+
 func (c *relay) clientAuth(id uint32, rest string) (forward bool) {
 	a, err := parseAuth(rest)
 	if err != nil {
@@ -232,7 +266,7 @@ func (c *relay) clientAuth(id uint32, rest string) (forward bool) {
 	c.mu.Lock()
 	_, double := c.pending[id]
 	unknown := c.greeted && !c.mechs[a.mech]
-	full := len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began)
+	full := c.over || len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began)
 	lost := c.lost
 	if !double && !full && !lost && !unknown {
 		c.pending[id] = x
@@ -430,16 +464,28 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Passed, By: "upstream", Reason: why, User: up.User})
 		return true
 	}
+	c.mu.Lock()
 	seen := !r.Password.IsEmpty()
 	r.Upstream = up
 	if r.User == "" {
-		r.User = r.Account() // another mechanism than PLAIN and LOGIN
+		r.User = cmp.Or(up.User, up.DestUser) // another mechanism than PLAIN and LOGIN
 	}
+	c.mu.Unlock()
 	c.running.Add(1)
 	c.work.run(func() {
 		defer c.running.Done()
 		d := c.decide(ctx, c.stop, r, &x.gone)
-		if c.take(id) == nil {
+		if d.Outcome == proxy.Denied {
+			// A right password that the policy refuses shall look like a wrong
+			// one, which the auth server answers late.
+			c.late.wait(ctx, c.stop, c.opt.FailureDelay, (c.opt.MaxOutstanding+1)/2)
+		}
+		if d.Outcome == proxy.Passed && c.isLost() {
+			// A local login would be asked for at an auth server that knows
+			// nothing of it.
+			d = c.opt.Handler.Record(r, proxy.Decision{Reason: proxy.UpstreamUnavailable})
+		}
+		if !c.takeIf(id, x) {
 			return
 		}
 		switch d.Outcome {

@@ -95,11 +95,15 @@ func New(opt Options) (*Server, error) {
 }
 
 // Serve accepts on ln until ctx ends, then lets requests in flight finish, for
-// Options.Grace at most, and returns. It closes ln. It is called once.
+// Options.Grace at most, tells what is left to try later, and returns. It closes
+// ln. It is called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var conns sync.WaitGroup
 	hard, cut := context.WithCancel(context.Background())
 	defer cut()
+	graceCtx, timeIsUp := context.WithCancel(hard)
+	defer timeIsUp()
+	ph := phases{ctx, graceCtx, hard}
 
 	closing := context.AfterFunc(ctx, func() {
 		ln.Close() // Accept tells
@@ -111,16 +115,18 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			defer closeQuietly(c)
 			defer context.AfterFunc(hard, func() { closeQuietly(c) })()
 			if s.opt.Upstream != "" {
-				s.interpose(ctx, hard, c)
+				s.interpose(ph, c)
 			} else {
-				s.standalone(ctx, hard, c)
+				s.standalone(ph, c)
 			}
 		})
 	})
-	timer := time.AfterFunc(s.opt.Grace, cut)
+	soft := time.AfterFunc(s.opt.Grace, timeIsUp)
+	end := time.AfterFunc(s.opt.Grace+lastWords, cut)
 	conns.Wait()
 	s.work.close()
-	timer.Stop()
+	soft.Stop()
+	end.Stop()
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,7 @@ func bubbled(t *testing.T, change func(*Options)) (net.Conn, *bufio.Reader, *ora
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.standalone(ctx, ctx, server)
+		s.standalone(phases{ctx, ctx, ctx}, server)
 		server.Close()
 	}()
 	t.Cleanup(func() {
@@ -420,7 +421,8 @@ func TestNewFaults(t *testing.T) {
 	}
 }
 
-// A client that answers late finds its decision gone with the grace.
+// What is not decided when the grace ends is told to try later: a connection
+// that is just cut shows as a wrong password.
 func TestGraceEnds(t *testing.T) {
 	o := newOracle()
 	opt := testOptions(o)
@@ -452,6 +454,13 @@ func TestGraceEnds(t *testing.T) {
 		<-time.After(time.Millisecond)
 	}
 	stop()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "FAIL\t1\tcode=temp_fail\n"; !strings.HasSuffix(string(got), "DONE\n"+want) {
+		t.Errorf("read %q, want at its end %q", got, want)
+	}
 	select {
 	case err := <-done:
 		if err != nil {
@@ -460,4 +469,44 @@ func TestGraceEnds(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("Serve did not return")
 	}
+}
+
+// A refusal by the policy comes as late as one of a wrong password would.
+func TestRefusalIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opt := testOptions(newOracle())
+		opt.FailureDelay = 2 * time.Second
+		s, err := New(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, server := net.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		var served sync.WaitGroup
+		served.Go(func() { s.standalone(phases{ctx, ctx, ctx}, server) })
+		r := bufio.NewReader(client)
+		line := func() string {
+			text, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			return text
+		}
+		for line() != "DONE\n" {
+		}
+		begin := time.Now()
+		if _, err := client.Write([]byte("VERSION\t1\t2\n" + authPlain(1, "refused@x") + authPlain(2, "alice@x"))); err != nil {
+			t.Fatal(err)
+		}
+		if got := line(); !strings.HasPrefix(got, "OK\t2\t") || time.Since(begin) > 0 {
+			t.Errorf("%q after %s", got, time.Since(begin))
+		}
+		if got := line(); got != "FAIL\t1\tuser=refused@x\n" || time.Since(begin) != 2*time.Second {
+			t.Errorf("%q after %s", got, time.Since(begin))
+		}
+		cancel()
+		client.Close()
+		served.Wait()
+		s.work.close()
+	})
 }

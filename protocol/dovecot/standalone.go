@@ -35,7 +35,9 @@ type authConn struct {
 
 	mu      sync.Mutex
 	pending map[uint32]*exchange
-	delayed int // of pending: refusals that are not told yet
+	active  int  // decisions that run, also of requests that were given up
+	over    bool // time is up: nothing is begun any more
+	late    delays
 	running sync.WaitGroup
 }
 
@@ -51,11 +53,10 @@ type exchange struct {
 	deciding bool // the SASL exchange is complete
 }
 
-// standalone serves a connection. serving ends when Serve is told to, ctx when
-// what is in flight must not go on.
-func (s *Server) standalone(serving, ctx context.Context, nc net.Conn) {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &authConn{Server: s, conn: nc, out: newOutbox(nc), stop: serving.Done(), pending: map[uint32]*exchange{}}
+// standalone serves a connection.
+func (s *Server) standalone(ph phases, nc net.Conn) {
+	ctx, cancel := context.WithCancel(ph.hard)
+	c := &authConn{Server: s, conn: nc, out: newOutbox(nc), stop: ph.serving.Done(), pending: map[uint32]*exchange{}}
 	defer c.running.Wait()
 	defer cancel()
 
@@ -65,7 +66,7 @@ func (s *Server) standalone(serving, ctx context.Context, nc net.Conn) {
 		return
 	}
 	c.out.send(greeting, false)
-	if err := c.read(serving, ctx); err != nil && !normalEnd(err) {
+	if err := c.read(ctx, ph); err != nil && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	c.out.finish()
@@ -88,9 +89,13 @@ func (c *authConn) greeting() ([]byte, error) {
 }
 
 // read serves lines until the client leaves or usher ends.
-func (c *authConn) read(serving, ctx context.Context) error {
+func (c *authConn) read(ctx context.Context, ph phases) error {
 	in := newLineReader(c.conn, maxLine)
-	defer context.AfterFunc(serving, in.wake)()
+	defer context.AfterFunc(ph.serving, in.wake)()
+	defer context.AfterFunc(ph.grace, func() {
+		c.giveUp()
+		in.wake()
+	})()
 	idle := lineTimeout // for the handshake
 	for {
 		if ended(c.stop) {
@@ -198,7 +203,8 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 	x := &exchange{id: id, auth: a, began: time.Now()}
 	c.mu.Lock()
 	_, double := c.pending[id]
-	full := !double && len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began)
+	full := !double && (c.over || c.active >= c.opt.MaxOutstanding ||
+		len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began))
 	if !double && !full {
 		c.pending[id] = x
 	}
@@ -306,39 +312,40 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 		r.User, r.Password = user, proxy.NewSecret(pass)
 	}
 	x.deciding = true
+	c.mu.Lock()
+	c.active++
+	c.mu.Unlock()
 	c.running.Add(1)
 	c.work.run(func() {
 		defer c.running.Done()
 		d := c.decide(ctx, c.stop, r, &x.gone)
 		if d.Outcome == proxy.Denied {
-			c.delay(ctx)
+			c.late.wait(ctx, c.stop, c.opt.FailureDelay, (c.opt.MaxOutstanding+1)/2)
 		}
 		c.answer(x, &d)
 	})
 }
 
-// delay keeps a refusal back. While half of what may be outstanding are
-// refusals, further ones are told at once: a flood of wrong passwords must not
-// take the places of others.
-func (c *authConn) delay(ctx context.Context) {
+// giveUp tells whoever still waits to try later.
+func (c *authConn) giveUp() {
 	c.mu.Lock()
-	full := c.delayed >= (c.opt.MaxOutstanding+1)/2
-	if !full {
-		c.delayed++
+	c.over = true
+	open := c.pending
+	c.pending = map[uint32]*exchange{}
+	for _, x := range open {
+		x.gone.Store(true)
 	}
 	c.mu.Unlock()
-	if full {
-		return
+	for _, x := range open {
+		d := c.opt.Handler.Record(&x.auth.req, proxy.Decision{Reason: proxy.Overload})
+		c.tell(x, &d)
 	}
-	pause(ctx, c.stop, c.opt.FailureDelay)
-	c.mu.Lock()
-	c.delayed--
-	c.mu.Unlock()
 }
 
 // answer tells a decision, unless its client gave the request up.
 func (c *authConn) answer(x *exchange, d *proxy.Decision) {
 	c.mu.Lock()
+	c.active--
 	gone := x.gone.Swap(true)
 	if !gone {
 		delete(c.pending, x.id)
