@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ func New(opt Options) (*Monitor, error) {
 	p := &prober{dial: opt.Dial, roots: opt.Roots, timeout: opt.Timeout, log: m.log}
 	m.check = p.run
 	known := map[identity]*state{}
+	goesOn := opt.Previous != nil && opt.Previous.Ready()
 	if opt.Previous != nil {
 		for _, t := range opt.Previous.targets {
 			known[identify(t.server)] = t.state.Load()
@@ -73,11 +75,23 @@ func New(opt Options) (*Monitor, error) {
 		t.state.Store(st)
 		m.targets = append(m.targets, t)
 	}
-	m.view.Store(proxy.NewView(m.Status()))
-	if m.unchecked() == 0 {
+	view := proxy.NewView(m.Status())
+	m.view.Store(view)
+	if m.unchecked() == 0 || goesOn && served(view) {
 		close(m.ready)
 	}
 	return m, nil
+}
+
+// served reports whether each protocol of the inventory has a backend to offer.
+func served(v *proxy.View) bool {
+	for i := range v.Entries {
+		p := v.Entries[i].Protocol
+		if !slices.ContainsFunc(v.Listed("", false), func(e *proxy.Entry) bool { return e.Protocol == p }) {
+			return false
+		}
+	}
+	return true
 }
 
 // Run checks until ctx ends, waits for all that it started and returns nil. It
@@ -169,8 +183,10 @@ func (m *Monitor) Ready() bool {
 }
 
 // WaitReady returns nil when every backend was checked once, or one Timeout
-// after Run began, whichever is first; with no backends, and when Previous knew
-// them all, at once. Else it returns an error that wraps ctx's.
+// after Run began, whichever is first; at once with no backends, when Previous
+// knew them all, and when Previous was ready and every protocol has one that is
+// up: a new backend that hangs delays nobody's login. Else it returns an error
+// that wraps ctx's.
 func (m *Monitor) WaitReady(ctx context.Context) error {
 	if m.Ready() {
 		return nil

@@ -363,7 +363,11 @@ func TestMonitor_Previous(t *testing.T) {
 			t.Error(diff)
 		}
 		if m.Ready() {
-			t.Error("ready, though one is new")
+			t.Error("ready, though the one of a protocol is new")
+		}
+		opt.Servers = []*proxy.Server{heavier, server("imap", "192.0.2.9", 143)}
+		if m := fakeMonitor(t, f, opt); !m.Ready() {
+			t.Error("not ready, though a new one is all that is not known")
 		}
 		opt.Servers = []*proxy.Server{heavier}
 		if m := fakeMonitor(t, f, opt); !m.Ready() {

@@ -26,6 +26,10 @@ import (
 // reload ends a listener.
 const grace = 10 * time.Second
 
+// mostBusy is how long a request may keep a generation's work alive that a
+// reload has replaced.
+const mostBusy = 5 * time.Minute
+
 // maxOperators bounds the connections to the admin API and to the metrics.
 const maxOperators = 256
 
@@ -109,30 +113,35 @@ func (a *app) apply(cfg *config.Config) error {
 	}
 	var opened []*server
 	for _, s := range wanted {
-		if a.serving[s.key] != nil {
-			continue
+		if old := a.serving[s.key]; old != nil {
+			err = old.sock.change(s.options)
+		} else if err = s.open(a.slots); err == nil {
+			opened = append(opened, s)
 		}
-		if err := s.open(a.slots); err != nil {
+		if err != nil {
 			for _, o := range opened {
 				err = errors.Join(err, o.sock.Close())
 			}
 			return err
 		}
-		opened = append(opened, s)
 	}
 
 	for _, w := range g.warnings {
 		a.log.Warn("configuration", zap.String("warning", w))
 	}
 	a.logging.set(cfg.Log)
+	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
+	a.slots.resize(cfg.Limits.Connections)
 	g.start()
 	a.metrics.SetInventory(g.monitor.Status())
 	a.gen.Store(g)
 	a.exchange(wanted)
 	if old != nil {
-		if err := old.stop(); err != nil {
-			a.log.Error("end of the old configuration's work", zap.Error(err))
-		}
+		a.draining.Go(func() {
+			if err := old.stop(mostBusy); err != nil {
+				a.log.Error("end of the old configuration's work", zap.Error(err))
+			}
+		})
 	}
 	return nil
 }
@@ -178,8 +187,9 @@ func (a *app) finish(s *server) {
 
 // A server is one listener with what answers on it.
 type server struct {
-	key      string // address, and what else a socket is made of
+	key      string // address
 	title    string
+	options  socketOptions
 	settings any // a reload compares them
 	listen   func() (net.Listener, error)
 	serve    func(ctx context.Context, ln net.Listener) error
@@ -234,14 +244,24 @@ func (a *app) close() error {
 	}
 	a.draining.Wait()
 	if g := a.gen.Load(); g != nil {
-		errs = append(errs, g.stop())
+		errs = append(errs, g.stop(0))
 	}
 	return errors.Join(errs...)
 }
 
-// Handle implements the adapters' Handler.
+// Handle implements the adapters' Handler. The generation is counted as busy
+// before it is looked at again: one that a reload has just replaced may be
+// about to stop.
 func (a *app) Handle(ctx context.Context, r *proxy.Request) proxy.Decision {
-	return a.gen.Load().pipeline.Handle(ctx, r)
+	for {
+		g := a.gen.Load()
+		g.inFlight.Add(1)
+		if a.gen.Load() == g {
+			defer g.inFlight.Add(-1)
+			return g.pipeline.Handle(ctx, r)
+		}
+		g.inFlight.Add(-1)
+	}
 }
 
 // Record implements the adapters' Handler.
@@ -267,7 +287,7 @@ func (a *app) servers(cfg *config.Config) ([]*server, error) {
 	if c := &cfg.Control; !c.Address.IsZero() {
 		opt := socketOptions{mode: 0o600, peers: true}
 		out = append(out, &server{
-			key: fmt.Sprintf("%s %v", c.Address, opt), title: "control " + c.Address.String(), exempt: true,
+			key: c.Address.String(), title: "control " + c.Address.String(), options: opt, exempt: true,
 			listen: func() (net.Listener, error) {
 				if c.Address.Network == "unix" {
 					if err := ensureDir(c.Address.Addr); err != nil {
@@ -308,7 +328,7 @@ func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server,
 	}
 	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group}
 	return &server{
-		key: fmt.Sprintf("%s %v", l.Address, sock), title: "nginx " + l.Address.String(),
+		key: l.Address.String(), title: "nginx " + l.Address.String(), options: sock,
 		settings: []any{settings, l.SharedSecret.Reveal()},
 		listen:   func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
 		serve:    srv.Serve,
@@ -334,7 +354,7 @@ func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*ser
 	}
 	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group}
 	return &server{
-		key: fmt.Sprintf("%s %v", l.Address, sock), title: "dovecot " + l.Kind + " " + l.Address.String(),
+		key: l.Address.String(), title: "dovecot " + l.Kind + " " + l.Address.String(), options: sock,
 		settings: []any{settings, cfg.Dovecot.Master.Pass.Reveal()},
 		listen:   func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
 		serve:    srv.Serve,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,6 +35,8 @@ type generation struct {
 
 	cancel context.CancelFunc
 	done   chan error
+
+	inFlight atomic.Int64 // requests that run on this generation
 }
 
 // parts are what generations share.
@@ -93,7 +96,7 @@ func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
 			return nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
 		}
 	}
-	return passdb.New(drivers...)
+	return passdb.New(drivers...), nil
 }
 
 func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
@@ -192,7 +195,22 @@ func (g *generation) start() {
 	go func() { g.done <- work.Wait() }()
 }
 
-func (g *generation) stop() error {
+// stop ends the background work once no request needs it any more: one that
+// waits for a first check or for a name still gets its answer from here. Each
+// of these waits is bounded; mostBusy bounds the whole.
+func (g *generation) stop(mostBusy time.Duration) error {
+	end := time.NewTimer(mostBusy)
+	defer end.Stop()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+wait:
+	for g.inFlight.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-end.C:
+			break wait
+		}
+	}
 	g.cancel()
 	return <-g.done
 }

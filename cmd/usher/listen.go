@@ -32,7 +32,7 @@ type socketOptions struct {
 func listen(a config.Address, opt socketOptions) (net.Listener, error) {
 	switch a.Network {
 	case "fd":
-		return inherited.take(a.Addr)
+		return listenInherited(a.Addr, opt)
 	case "unix":
 		return listenUnix(a.Addr, opt)
 	}
@@ -41,6 +41,24 @@ func listen(a config.Address, opt socketOptions) (net.Listener, error) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return ln, nil
+}
+
+// listenInherited takes a socket over. Mode and owner are the service manager's;
+// who may use it is still asked where that matters.
+func listenInherited(name string, opt socketOptions) (net.Listener, error) {
+	ln, err := inherited.take(name)
+	if err != nil || !opt.peers {
+		return ln, err
+	}
+	u, ok := ln.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listen fd:%s: expected a unix socket: of another nobody knows who the peer is", name), ln.Close())
+	}
+	uid, gid, err := owners(opt)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen fd:%s: %w", name, err), ln.Close())
+	}
+	return &unixListener{UnixListener: u, opt: opt, uid: uid, gid: gid}, nil
 }
 
 // listenUnix makes the socket beside its place, gives it mode, owner and group,
@@ -137,7 +155,7 @@ func owners(opt socketOptions) (uid, gid int, err error) {
 // A unixListener takes its own socket away when it closes, and no other's.
 type unixListener struct {
 	*net.UnixListener
-	path     string
+	path     string // "": not ours to take away
 	made     fs.FileInfo
 	opt      socketOptions
 	uid, gid int
@@ -176,10 +194,41 @@ func (l *unixListener) admits(c *net.UnixConn) bool {
 
 func (l *unixListener) Close() error {
 	var removed error
-	if now, err := os.Stat(l.path); err == nil && os.SameFile(now, l.made) {
+	if l.isOurs() {
 		removed = os.Remove(l.path)
 	}
 	return errors.Join(l.UnixListener.Close(), removed)
+}
+
+// isOurs reports whether what stands at the path is this socket.
+func (l *unixListener) isOurs() bool {
+	if l.path == "" {
+		return false
+	}
+	now, err := os.Stat(l.path)
+	return err == nil && os.SameFile(now, l.made)
+}
+
+// change gives a socket that stands another mode and other owners.
+func (l *unixListener) change(opt socketOptions) error {
+	uid, gid, err := owners(opt)
+	if err != nil {
+		return fmt.Errorf("listen unix:%s: %w", l.path, err)
+	}
+	if !l.isOurs() {
+		return nil
+	}
+	if err := os.Chmod(l.path, opt.mode); err != nil {
+		return err
+	}
+	// -1 would keep what a former configuration set.
+	if uid < 0 {
+		uid = os.Geteuid()
+	}
+	if gid < 0 {
+		gid = os.Getegid()
+	}
+	return os.Chown(l.path, uid, gid)
 }
 
 // inherited are the sockets that the service manager handed over, by name
@@ -254,6 +303,14 @@ func (k *socket) pass() {
 	}
 }
 
+// change gives a unix socket of ours another mode and other owners.
+func (k *socket) change(opt socketOptions) error {
+	if u, ok := k.Listener.(*unixListener); ok && u.path != "" {
+		return u.change(opt)
+	}
+	return nil
+}
+
 // Close closes the listener. It is called once.
 func (k *socket) Close() error {
 	close(k.closed)
@@ -297,20 +354,57 @@ func (l *lease) Close() error {
 // slots bound the connections of all listeners together (limits.connections).
 // Beyond, connections wait in the kernel's queue: closing them at once would
 // tell mail clients that their password is wrong.
-type slots struct{ c chan struct{} }
+type slots struct {
+	mu    sync.Mutex
+	most  int
+	taken int
+	freed chan struct{} // closed, and made anew, when there may be room
+}
 
-func newSlots(n int) *slots { return &slots{make(chan struct{}, n)} }
+func newSlots(n int) *slots { return &slots{most: n, freed: make(chan struct{})} }
 
+// resize changes the number. Who is over it stays.
+func (s *slots) resize(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = n
+	s.tell()
+}
+
+// tell wakes who waits. s.mu is held.
+func (s *slots) tell() {
+	close(s.freed)
+	s.freed = make(chan struct{})
+}
+
+// acquire waits for a slot; false: closed came first.
 func (s *slots) acquire(closed <-chan struct{}) bool {
-	select {
-	case s.c <- struct{}{}:
-		return true
-	case <-closed:
-		return false
+	for {
+		s.mu.Lock()
+		if s.taken < s.most {
+			s.taken++
+			s.mu.Unlock()
+			return true
+		}
+		freed := s.freed
+		s.mu.Unlock()
+		select {
+		case <-freed:
+		case <-closed:
+			return false
+		}
 	}
 }
 
-func (s *slots) release() { <-s.c }
+func (s *slots) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := s.taken >= s.most
+	s.taken--
+	if full {
+		s.tell()
+	}
+}
 
 // A slotConn gives its slot back once.
 type slotConn struct {

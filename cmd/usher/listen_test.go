@@ -146,8 +146,8 @@ func TestLease(t *testing.T) {
 	if err := sock.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(s.c); n != 0 {
-		t.Errorf("%d slots are taken, want none", n)
+	if s.taken != 0 {
+		t.Errorf("%d slots are taken, want none", s.taken)
 	}
 }
 

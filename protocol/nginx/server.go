@@ -22,7 +22,9 @@ const (
 	secretHeader = "X-Auth-Key"
 	maxHeader    = 64 << 10         // bytes of a request; a client certificate may be among them
 	readTimeout  = 10 * time.Second // for a request's headers, and a PROXY header
-	writeTimeout = 30 * time.Second // for the whole exchange
+	// writeTimeout bounds the whole exchange: policy, password driver and a late
+	// refusal, each of which has a limit of its own. nginx itself waits for 60 s.
+	writeTimeout = 3 * time.Minute
 	idleTimeout  = 60 * time.Second
 )
 

@@ -25,6 +25,8 @@ type MemoryOptions struct {
 // its own. Hosts are interned, so that an entry costs its key and eight bytes.
 type Memory struct {
 	opt   MemoryOptions
+	life  atomic.Int64 // seconds: Expire, rounded up
+	most  atomic.Int64 // MaxEntries
 	seed  maphash.Seed
 	start time.Time
 	len   atomic.Int64
@@ -59,7 +61,15 @@ func NewMemory(opt MemoryOptions) (*Memory, error) {
 	for i := range m.shard {
 		m.shard[i].m = map[string]entry{}
 	}
+	m.SetLimits(opt.Expire, opt.MaxEntries)
 	return m, nil
+}
+
+// SetLimits changes life and number of entries; what is there keeps the life
+// that it was given until its next claim or refresh.
+func (m *Memory) SetLimits(expire time.Duration, maxEntries int) {
+	m.life.Store(int64((expire + time.Second - 1) / time.Second))
+	m.most.Store(int64(maxEntries))
 }
 
 // mapKey puts a tag before the name. Neither holds a NUL: names of users and
@@ -82,7 +92,7 @@ func (m *Memory) now() uint32 {
 }
 
 func (m *Memory) expiry(now uint32) uint32 {
-	return now + uint32((m.opt.Expire+time.Second-1)/time.Second)
+	return now + uint32(m.life.Load())
 }
 
 // Lookup implements Store.
@@ -124,7 +134,7 @@ func (m *Memory) Claim(_ context.Context, key Key, seen, host string) (string, e
 
 // reserve counts a new entry, unless the store is full.
 func (m *Memory) reserve() bool {
-	if m.len.Add(1) > int64(m.opt.MaxEntries) {
+	if m.len.Add(1) > m.most.Load() {
 		m.len.Add(-1)
 		return false
 	}

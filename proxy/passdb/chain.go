@@ -15,13 +15,11 @@ type Chain struct {
 	drivers []Driver
 }
 
-// New makes a chain of at least one driver.
-func New(drivers ...Driver) (*Chain, error) {
-	if len(drivers) == 0 {
-		return nil, errors.New("passdb: no driver")
-	}
-	return &Chain{drivers: drivers}, nil
-}
+// New makes a chain. One without drivers can answer nobody: each request is a
+// temporary failure (a site whose upstream verifies all needs none).
+func New(drivers ...Driver) *Chain { return &Chain{drivers: drivers} }
+
+var errNoDriver = errors.New("passdb: no password driver is configured")
 
 // Verify implements proxy.Verifier. A user whom no driver knows is refused as
 // with a wrong password, by the last driver.
@@ -40,6 +38,9 @@ func (c *Chain) Verify(ctx context.Context, r *proxy.Request) (proxy.Identity, e
 		case !errors.Is(err, ErrUnknownUser):
 			return proxy.Identity{}, temporary(d.Name(), err)
 		}
+	}
+	if len(c.drivers) == 0 {
+		return proxy.Identity{}, errNoDriver
 	}
 	last := c.drivers[len(c.drivers)-1]
 	if dec, ok := last.(decoy); ok {

@@ -152,10 +152,7 @@ func TestPasswdFile_FieldsAreNotShared(t *testing.T) {
 func TestPasswdFile_UnknownUserCosts(t *testing.T) {
 	w := newWorkers(1, 0)
 	f := open(t, "alice:"+blf+"\nempty:\n", w, nil)
-	c, err := New(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := New(f)
 	if err := w.Do(t.Context(), func() { // the only slot is taken
 		for _, user := range []string{"alice", "empty", "nobody"} {
 			if _, err := c.Verify(t.Context(), login(user, "x")); !errors.Is(err, ErrOverload) || errors.Is(err, proxy.ErrDenied) {

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"usher/config"
+)
+
+// runApp serves the configuration in dir/u.yaml until the test ends.
+func runApp(t *testing.T, dir, yaml string) *app {
+	t.Helper()
+	path := filepath.Join(dir, "u.yaml")
+	write(t, path, yaml)
+	load := func() (*config.Config, error) { return config.Load(path) }
+	cfg, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := newLogging(io.Discard, cfg.Log)
+	a, err := newApp(cfg, path, load, logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- a.Run(ctx, cfg, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		logs.close()
+	})
+	return a
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// authHTTP asks as nginx does and returns Auth-Status.
+func authHTTP(sock string) (string, error) {
+	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", sock)
+		},
+	}}
+	req, err := http.NewRequest("GET", "http://usher/auth", nil)
+	if err != nil {
+		return "", err
+	}
+	for k, v := range map[string]string{
+		"Auth-Method": "plain", "Auth-User": "alice", "Auth-Pass": "secret", "Auth-Protocol": "imap", "Auth-Login-Attempt": "1",
+	} {
+		req.Header.Set(k, v)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	return resp.Header.Get("Auth-Status"), nil
+}
+
+// A login that waits for the first checks is answered though a reload replaces
+// what it waits for.
+func TestReload_LosesNoWaitingLogin(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.2:0") // accepts, and never speaks TLS
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	good, err := net.Listen("tcp", "127.0.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer good.Close()
+	dir := shortDir(t)
+	sock := filepath.Join(dir, "n.sock")
+	port := func(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+	yaml := fmt.Sprintf(`nginx: {listeners: [{address: "unix:%s"}]}
+control: {address: "", http: ""}
+backend_server_monitoring:
+  timeout: 2s
+  backend_servers:
+    - {protocol: imap, host: 127.0.0.2, port: %d, tls: true}
+    - {protocol: imap, host: 127.0.0.3, port: %d}
+`, sock, port(mute), port(good))
+	a := runApp(t, dir, yaml)
+	type answer struct {
+		status string
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		s, err := authHTTP(sock)
+		got <- answer{s, err}
+	}()
+	for a.gen.Load().inFlight.Load() == 0 {
+		<-time.After(time.Millisecond)
+	}
+	write(t, a.source, yaml+"failure_delay: 1s\n")
+	if err := a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if w := <-got; w.err != nil || w.status != "OK" {
+		t.Errorf("the login that waited: %q, %v", w.status, w.err)
+	}
+	if status, err := authHTTP(sock); err != nil || status != "OK" {
+		t.Errorf("the login after the reload: %q, %v", status, err)
+	}
+}
+
+// A reload changes what it can of a socket, refuses what it can't, and takes
+// listeners away.
+func TestReload_Sockets(t *testing.T) {
+	dir := shortDir(t)
+	one, two := filepath.Join(dir, "1.sock"), filepath.Join(dir, "2.sock")
+	conf := func(listeners string) string {
+		return "nginx: {listeners: [" + listeners + "]}\ncontrol: {address: \"\", http: \"\"}\naffinity: {expire: 1h}\n"
+	}
+	a := runApp(t, dir, conf(fmt.Sprintf(`{address: "unix:%s", mode: "0600"}, {address: "unix:%s"}`, one, two)))
+	mode := func() os.FileMode {
+		info, err := os.Stat(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	reload := func(yaml string) error {
+		write(t, a.source, yaml)
+		return a.Reload()
+	}
+	if err := reload(conf(fmt.Sprintf(`{address: "unix:%s", mode: "0666", path: /other}`, one))); err != nil {
+		t.Fatal(err)
+	}
+	if mode() != 0o666 {
+		t.Errorf("mode %o after the reload, want 0666", mode())
+	}
+	if _, err := net.Dial("unix", two); err == nil {
+		t.Error("a listener that was taken away still answers")
+	}
+	if status, err := authHTTP(one); err != nil || !strings.HasPrefix(status, "[UNAVAILABLE]") {
+		t.Errorf("at the old path: %q, %v", status, err)
+	}
+	err := reload(conf(fmt.Sprintf(`{address: "unix:%s", owner: no-such-user-here}`, one)))
+	if err == nil || !strings.Contains(err.Error(), "no-such-user-here") {
+		t.Errorf("an unknown owner: %v", err)
+	}
+	if mode() != 0o666 {
+		t.Errorf("a refused reload changed the mode to %o", mode())
+	}
+}
