@@ -19,7 +19,7 @@ const password = "correct horse"
 // in testdata/policy.lua.
 var people = func() servers.Users {
 	u := servers.Users{}
-	for _, order := range []string{"two", "three", "boom", "none", "refuse", "slow"} {
+	for _, order := range []string{"two", "three", "boom", "none", "refuse", "slow", "hold", "wait"} {
 		for n := range 8 {
 			u[user(order, n)] = password
 		}

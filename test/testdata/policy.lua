@@ -1,6 +1,7 @@
 -- The policy of the end-to-end tests: the user name, up to its first "-", says
 -- what shall happen.
 local backend = require("nauthilus_backend")
+local usher = require("usher")
 
 local hosts = { two = "127.0.0.2", three = "127.0.0.3" }
 
@@ -18,6 +19,13 @@ function nauthilus_call_filter(request)
     error("boom")
   elseif order == "refuse" then
     return nauthilus_builtin.FILTER_REJECT, nauthilus_builtin.FILTER_RESULT_OK
+  elseif order == "hold" then
+    usher.hold(1)
+  elseif order == "wait" then -- for two seconds of three
+    if os.time() % 3 > 0 then
+      usher.hold(1)
+    end
+    order = "three"
   elseif order == "slow" then
     print("slow login begins")
     local start = os.time()
