@@ -7,11 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 )
+
+// ErrNotAllowed is wrapped by a Client's errors when the socket is there and
+// lets this user do nothing.
+var ErrNotAllowed = errors.New("not allowed: the control socket is for root and usher's own user")
 
 // ErrNoUsher is wrapped by a Client's errors when nobody answers at the socket.
 var ErrNoUsher = errors.New("no usher answers")
@@ -69,6 +75,10 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		cause := err
 		if u := (*url.Error)(nil); errors.As(err, &u) {
 			cause = u.Err
+		}
+		// A peer that the socket does not admit is hung up on.
+		if errors.Is(cause, fs.ErrPermission) || errors.Is(cause, syscall.ECONNRESET) || errors.Is(cause, io.EOF) {
+			return fmt.Errorf("%w (%s: %w)", ErrNotAllowed, c.addr, cause)
 		}
 		return fmt.Errorf("%w at %s: %w", ErrNoUsher, c.addr, cause)
 	}

@@ -26,6 +26,9 @@ import (
 // reload ends a listener.
 const grace = 10 * time.Second
 
+// lastResort is what comes on top of grace before usher ends all the same.
+const lastResort = 3 * time.Second
+
 // mostBusy is how long a request may keep a generation's work alive that a
 // reload has replaced.
 const mostBusy = 5 * time.Minute
@@ -229,8 +232,23 @@ func (a *app) run(s *server) {
 	}()
 }
 
-// close ends all servers, waits for what is in flight, and stops the rest.
+// close ends all servers, waits for what is in flight, and stops the rest. What
+// does not end by itself, a script that is stuck in a library call, is left to
+// the end of the process.
 func (a *app) close() error {
+	done := make(chan error, 1)
+	go func() { done <- a.end() }()
+	t := time.NewTimer(grace + lastResort)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return fmt.Errorf("requests were still running %s after the end was asked for", grace+lastResort)
+	}
+}
+
+func (a *app) end() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closing = true
@@ -406,10 +424,13 @@ func (a *app) Status() control.Status {
 	for _, e := range g.monitor.Status() {
 		b := control.Backend{
 			Protocol: e.Protocol, Backend: e.Address(), Check: e.Health.String(), Since: e.Since, CheckedAt: e.CheckedAt,
-			CheckMS: float64(e.CheckTook.Microseconds()) / 1000, Error: e.LastError, Admin: e.Admin.String(), Weight: e.Weight, Tags: e.Tags,
+			CheckMS: float64(e.CheckTook.Microseconds()) / 1000, Admin: e.Admin.String(), Weight: e.Weight, Tags: e.Tags,
 		}
 		if e.Addr.IsValid() {
 			b.Address = e.Addr.String()
+		}
+		if e.Health != proxy.Up { // of one that is up, it is history
+			b.Error = e.LastError
 		}
 		st.Backends = append(st.Backends, b)
 	}

@@ -47,7 +47,7 @@ is one.`,
 				return err
 			}
 			if !res.OK {
-				return fmt.Errorf("%s: not usable", res.Config)
+				return fmt.Errorf("%s: not usable%w", res.Config, errShown)
 			}
 			return nil
 		},

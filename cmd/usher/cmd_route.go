@@ -38,7 +38,7 @@ func newRoute(f *flags) *cobra.Command {
 				err = printRoute(c.OutOrStdout(), &a)
 			}
 			if err == nil && a.Outcome != proxy.Routed.String() && a.Outcome != proxy.Passed.String() {
-				err = fmt.Errorf("%s would not be routed: %s (%s)", a.User, a.Outcome, a.Reason)
+				err = fmt.Errorf("%s would not be routed: %s (%s)%w", a.User, a.Outcome, a.Reason, errShown)
 			}
 			return err
 		},

@@ -67,8 +67,12 @@ func serve(ctx context.Context, path string) error {
 		logs.log.Info("serving", zap.String("version", version()), zap.String("config", path))
 		notify(logs.log, daemon.SdNotifyReady)
 	})
-	logs.log.Info("ended", zap.Error(err))
-	return err
+	if err != nil {
+		logs.log.Error("ended", zap.Error(err))
+		return err
+	}
+	logs.log.Info("ended")
+	return nil
 }
 
 // notify tells systemd, where it wants to know.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"usher/control"
 )
 
 func newReload(f *flags) *cobra.Command {
@@ -17,7 +20,11 @@ func newReload(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := cl.Reload(c.Context()); err != nil {
+			err = cl.Reload(c.Context())
+			if errors.Is(err, control.ErrNoUsher) || errors.Is(err, control.ErrNotAllowed) {
+				return err
+			}
+			if err != nil {
 				return fmt.Errorf("reload refused, the old configuration stands:\n%w", err)
 			}
 			if f.json {

@@ -30,7 +30,7 @@ func runDemo(t *testing.T, args ...string) (stdout, stderr string) {
 	t.Helper()
 	t.Setenv("TMPDIR", shortDir(t))
 	var out, log bytes.Buffer
-	root := newRoot()
+	root := newRoot(&flags{})
 	root.SetArgs(append([]string{"demo"}, args...))
 	root.SetOut(&out)
 	root.SetErr(&log)
@@ -161,7 +161,7 @@ func TestDemoStaysUp(t *testing.T) {
 				t.Fatalf("no such line:\n%s", after)
 			}
 			var out bytes.Buffer
-			root := newRoot()
+			root := newRoot(&flags{})
 			root.SetArgs(append(strings.Fields(cmd), "--socket", m[1]))
 			root.SetOut(&out)
 			if err := root.ExecuteContext(t.Context()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	if err := g.buildMonitor(cfg, p, previous); err != nil {
 		faults = append(faults, err)
 	}
+	g.warnUnserved(cfg)
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
@@ -129,6 +131,20 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	opt.Names = g.resolver
 	g.monitor, err = monitor.New(opt)
 	return err
+}
+
+// warnUnserved warns of protocols that nginx asks for and no backend has.
+func (g *generation) warnUnserved(cfg *config.Config) {
+	if len(cfg.Monitoring.BackendServers) == 0 {
+		return // the policy names hosts by itself
+	}
+	for i := range cfg.Nginx.Listeners {
+		for _, p := range cfg.Nginx.Listeners[i].Protocols {
+			if !slices.ContainsFunc(cfg.Monitoring.BackendServers, func(b config.Backend) bool { return b.Protocol == p }) {
+				g.warnings = append(g.warnings, fmt.Sprintf("nginx.listeners[%d].protocols: %s has no backend in backend_server_monitoring: its users are told to try later", i, p))
+			}
+		}
+	}
 }
 
 func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Director, error) {

@@ -25,15 +25,27 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	root := newRoot()
+	f := &flags{}
+	root := newRoot(f)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return
 	}
 	fmt.Fprintln(os.Stderr, err)
+	if f.json && !errors.Is(err, errShown) {
+		fault := struct {
+			Error string `json:"error"`
+		}{err.Error()}
+		if err := printJSON(os.Stdout, fault); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
 	stop()
 	os.Exit(exitStatus(err))
 }
+
+// errShown is wrapped by errors whose JSON has been printed.
+var errShown = errors.New("")
 
 // A usageError is a command line that can't be understood.
 type usageError struct{ error }
@@ -56,8 +68,7 @@ type flags struct {
 	json   bool
 }
 
-func newRoot() *cobra.Command {
-	f := &flags{}
+func newRoot(f *flags) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "usher",
 		Short: "Tells mail proxies where to take each user",

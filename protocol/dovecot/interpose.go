@@ -342,7 +342,11 @@ func (c *relay) notePassword(x *relayed, b64 string) {
 
 // fail answers a request that the upstream will not.
 func (c *relay) fail(id uint32, x *relayed, why proxy.Reason) {
-	d := c.opt.Handler.Record(&x.req, proxy.Decision{Reason: why})
+	d := proxy.Decision{Reason: why}
+	if why == proxy.Overload {
+		d.Err = errOutstanding
+	}
+	d = c.opt.Handler.Record(&x.req, d)
 	c.tellFail(id, x, &d)
 }
 

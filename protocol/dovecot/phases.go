@@ -2,6 +2,7 @@ package dovecot
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -9,6 +10,9 @@ import (
 // lastWords is the time between the answers that end what Grace left open and
 // the end of the connections.
 const lastWords = time.Second
+
+// errOutstanding is the cause of a request refused for want of room.
+var errOutstanding = errors.New("too many requests outstanding on the connection (limits.outstanding_per_connection), or usher is ending")
 
 // phases are how a Server ends.
 type phases struct {

@@ -215,7 +215,7 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 		c.log.Warn("a request number that is still in use", zap.Uint32("number", id))
 		c.refuse(id, &a.req, "")
 	case full:
-		d := c.opt.Handler.Record(&a.req, proxy.Decision{Reason: proxy.Overload})
+		d := c.opt.Handler.Record(&a.req, proxy.Decision{Reason: proxy.Overload, Err: errOutstanding})
 		c.tell(x, &d)
 	case !c.offers(a.mech):
 		c.log.Warn("a mechanism that is not offered", zap.String("mech", fmt.Sprintf("%.20q", a.mech)))
