@@ -154,6 +154,7 @@ func TestRequestFields(t *testing.T) {
 	const show = `
 		local function show(k, v)
 			if type(v) == "table" then v = v.log_format .. " " .. v.log_level end
+			if k == "latency" and v >= 0 and v < 10000 then v = 0 end -- it is measured
 			nauthilus_builtin.custom_log_add(k, type(request[k]) .. " " .. tostring(v))
 		end `
 	for name, walk := range map[string]string{
