@@ -1,0 +1,31 @@
+package luabridge
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"testing"
+)
+
+var luaBlock = regexp.MustCompile("(?s)```lua\n(.*?)```")
+
+// The policies that the documents show load, run and select a backend.
+func TestDocumentedPolicies(t *testing.T) {
+	for _, file := range []string{"../README.md", "../docs/lua.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := luaBlock.FindAllSubmatch(text, -1)
+		if len(blocks) == 0 {
+			t.Errorf("%s shows no policy", file)
+		}
+		for i, b := range blocks {
+			t.Run(fmt.Sprintf("%s/%d", file, i+1), func(t *testing.T) {
+				if v := direct(t, newDirector(t, string(b[1])), query("alice@example.org")); !v.Selected {
+					t.Errorf("nothing is selected: %+v", v)
+				}
+			})
+		}
+	}
+}
