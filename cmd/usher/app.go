@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -421,6 +422,7 @@ func (a *app) Status() control.Status {
 		st.Listeners = append(st.Listeners, s.title)
 	}
 	a.mu.Unlock()
+	slices.Sort(st.Listeners)
 	for _, e := range g.monitor.Status() {
 		b := control.Backend{
 			Protocol: e.Protocol, Backend: e.Address(), Check: e.Health.String(), Since: e.Since, CheckedAt: e.CheckedAt,
