@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"usher/internal/nearest"
 	"usher/proxy"
 )
 
@@ -113,7 +114,7 @@ func (d *decoder) unknown(at origin, name string, known []string, path string) {
 		d.addAt(at, path, "a key that is not a name; expected one of %s", strings.Join(known, ", "))
 		return
 	}
-	d.addAt(at, join(path, name), "unknown key; did you mean %q?", nearest(name, known))
+	d.addAt(at, join(path, name), "unknown key; did you mean %q?", nearest.Of(name, known))
 }
 
 // section returns a mapping as viper takes it: sections are maps, all else is

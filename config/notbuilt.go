@@ -24,7 +24,6 @@ var notBuilt = []setting{
 // that deserve a word at start.
 var notDone = []setting{
 	{key: "dovecot.doveadm", text: "is not used in this version: sessions are neither listed nor kicked"},
-	{key: "director.memory", text: "is not enforced in this version"},
 	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},
 	{key: "redis.addresses", text: "is not used in this version"},
 	{key: backendServers + "[].deep_check", text: "is not done in this version: connect and TLS checks only"},

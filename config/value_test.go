@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestSize(t *testing.T) {
@@ -166,27 +164,6 @@ func TestGuard(t *testing.T) {
 				t.Error("insecure:", err)
 			}
 		})
-	}
-}
-
-func TestNearest(t *testing.T) {
-	var names []string
-	for _, f := range fields(reflect.TypeFor[Director]()) {
-		names = append(names, f.name)
-	}
-	got := map[string]string{}
-	want := map[string]string{
-		"scirpt": "script", "filter": "filters", "time_out": "timeout", "allow_identiy": "allow_identity",
-		"poolsize": "pool_size", "initt": "init",
-	}
-	for in := range want {
-		got[in] = nearest(in, names)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if d := distance("ab", "ba"); d != 1 {
-		t.Error("a swap costs", d)
 	}
 }
 

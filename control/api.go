@@ -1,12 +1,14 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,8 +31,9 @@ type Service interface {
 	// Route decides for a user as a login would, and leaves nothing behind.
 	Route(ctx context.Context, q RouteQuery) (RouteAnswer, error)
 	// Reload reads configuration and scripts anew. An error tells every fault,
-	// a line each; then nothing has changed.
-	Reload() error
+	// a line each; then nothing has changed. With force a policy is taken although
+	// it raises an error for the probe request.
+	Reload(force bool) error
 	// Ready reports whether logins can be answered.
 	Ready() bool
 }
@@ -111,7 +114,13 @@ func API(s Service, log *zap.Logger) http.Handler {
 	}
 	answer("GET /v1/status", func(*http.Request) (any, error) { return s.Status(), nil })
 	answer("GET /v1/users/{user}", func(r *http.Request) (any, error) { return s.User(r.Context(), r.PathValue("user")) })
-	answer("POST /v1/reload", func(*http.Request) (any, error) { return struct{}{}, s.Reload() })
+	answer("POST /v1/reload", func(r *http.Request) (any, error) {
+		force, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("force"), "false"))
+		if err != nil {
+			return nil, fmt.Errorf("force: %q; expected true or false", r.URL.Query().Get("force"))
+		}
+		return struct{}{}, s.Reload(force)
+	})
 	answer("POST /v1/route", func(r *http.Request) (any, error) {
 		var q RouteQuery
 		dec := json.NewDecoder(r.Body)

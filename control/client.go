@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -54,9 +55,9 @@ func (c *Client) Route(ctx context.Context, q RouteQuery) (a RouteAnswer, err er
 	return a, c.call(ctx, http.MethodPost, "/v1/route", q, &a)
 }
 
-// Reload asks to read configuration and scripts anew.
-func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/reload", nil, &struct{}{})
+// Reload asks to read configuration and scripts anew; see Service.
+func (c *Client) Reload(ctx context.Context, force bool) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload?force="+strconv.FormatBool(force), nil, &struct{}{})
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A fakeService is an usher whose answers are given.
 type fakeService struct {
 	ready  bool
-	reload error
+	reload error // unless it is forced
 }
 
 func (f *fakeService) Status() Status {
@@ -47,8 +47,14 @@ func (f *fakeService) Route(_ context.Context, q RouteQuery) (RouteAnswer, error
 	return RouteAnswer{User: q.User, Outcome: "routed", Backend: "127.0.0.2:143", Steps: []string{"one", "two"}}, nil
 }
 
-func (f *fakeService) Reload() error { return f.reload }
-func (f *fakeService) Ready() bool   { return f.ready }
+func (f *fakeService) Reload(force bool) error {
+	if force {
+		return nil
+	}
+	return f.reload
+}
+
+func (f *fakeService) Ready() bool { return f.ready }
 
 // serveAPI serves the API on a unix socket and returns a client for it.
 func serveAPI(t *testing.T, s Service) *Client {
@@ -101,12 +107,15 @@ func TestClient(t *testing.T) {
 	if _, err := c.Route(ctx, RouteQuery{User: "alice"}); err == nil || err.Error() != "no protocol" {
 		t.Errorf("a refused route: %v", err)
 	}
-	if err := c.Reload(ctx); err != nil {
+	if err := c.Reload(ctx, false); err != nil {
 		t.Errorf("reload: %v", err)
 	}
 	f.reload = errors.New("usher.yaml:1: a fault\nusher.yaml:2: another")
-	if err := c.Reload(ctx); err == nil || err.Error() != f.reload.Error() {
+	if err := c.Reload(ctx, false); err == nil || err.Error() != f.reload.Error() {
 		t.Errorf("a refused reload: %v", err)
+	}
+	if err := c.Reload(ctx, true); err != nil {
+		t.Errorf("a forced reload: %v", err)
 	}
 }
 

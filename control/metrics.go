@@ -22,12 +22,15 @@ type Metrics struct {
 	seconds     *prometheus.HistogramVec
 	policy      prometheus.Histogram
 	faults      *prometheus.CounterVec
+	steps       prometheus.Histogram
+	failing     *prometheus.GaugeVec
 	up          *prometheus.GaugeVec
 	check       *prometheus.HistogramVec
 	transitions *prometheus.CounterVec
 
 	mu        sync.Mutex
 	inventory map[[2]string]bool // protocol, backend
+	policies  map[string]bool
 }
 
 // Gauges are asked when the metrics are read.
@@ -53,6 +56,13 @@ func NewMetrics(version string, g Gauges) *Metrics {
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "usher_policy_errors_total", Help: "Policy runs that failed, by kind.",
 		}, []string{"kind"}),
+		steps: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "usher_policy_steps", Help: "Steps that the policy took of director.steps, by request.",
+			Buckets: prometheus.ExponentialBuckets(50, 4, 9),
+		}),
+		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "usher_policy_failing", Help: "1: the policy failed on more than half of its last hundred requests.",
+		}, []string{"policy"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "usher_backend_up", Help: "1: up; 0: down, unknown or stale.",
 		}, []string{"protocol", "backend"}),
@@ -69,7 +79,7 @@ func NewMetrics(version string, g Gauges) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.up, m.check, m.transitions, info,
+	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.steps, m.failing, m.up, m.check, m.transitions, info,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "usher_assignments", Help: "Assignments of users to hosts that are kept.",
 		}, func() float64 { return float64(g.Assignments()) }),
@@ -119,6 +129,35 @@ func (m *Metrics) PolicyRan(took time.Duration, failed bool, err error) {
 		}
 	}
 	m.faults.WithLabelValues(kind).Inc()
+}
+
+// PolicySteps implements luabridge.Observer.
+func (m *Metrics) PolicySteps(steps int) { m.steps.Observe(float64(steps)) }
+
+// PolicyFailing implements luabridge.Observer.
+func (m *Metrics) PolicyFailing(policy string, failing bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.policies[policy] { // else a request of before the last reload
+		v := 0.0
+		if failing {
+			v = 1
+		}
+		m.failing.WithLabelValues(policy).Set(v)
+	}
+}
+
+// SetPolicies makes the policies of a new configuration known, none of them
+// failing, and forgets those that are gone.
+func (m *Metrics) SetPolicies(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failing.Reset()
+	m.policies = map[string]bool{}
+	for _, name := range names {
+		m.policies[name] = true
+		m.failing.WithLabelValues(name).Set(0)
+	}
 }
 
 // CheckDone implements monitor.Observer.

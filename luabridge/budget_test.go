@@ -45,7 +45,7 @@ func TestBudgets(t *testing.T) {
 		{name: "many coroutines", body: "\nfor i = 1, 1000 do coroutine.create(print) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
 		{name: "many coroutines in pcall", body: "\nfor i = 1, 1000 do pcall(coroutine.wrap, print) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
 		{name: "too many values", body: "\nreturn unpack({}, 1, 1e6)", kind: proxy.PolicyBudget, line: "test.lua", want: "depth"},
-		{name: "too many values of a text", body: "\nlocal n = select('#', (('x'):rep(1e5)):byte(1, -1))", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
+		{name: "too many values of a text", body: "\nlocal n = select('#', (('x'):rep(7e4)):byte(1, -1))", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
 
 		{name: "deadline", body: "\nwhile true do end", timeout: 20 * time.Millisecond, kind: proxy.PolicyTimeout, line: "test.lua:2", want: "director.timeout"},
 		{name: "deadline in pcall", body: "\nwhile true do pcall(function() while true do end end) end", timeout: 20 * time.Millisecond, kind: proxy.PolicyTimeout, line: "test.lua:2", want: "director.timeout"},
@@ -62,9 +62,9 @@ func TestBudgets(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDirector(t, inFilter("if request.username == 'alice' then return end "+tt.body), func(o *Options) {
-				o.Steps = 20000
+				o.Limits.Steps = 20000
 				if tt.timeout > 0 {
-					o.Steps, o.Timeout = 1<<62, tt.timeout
+					o.Limits.Steps, o.Limits.Time = 1<<62, tt.timeout
 				}
 			})
 			direct(t, d, query("alice"))
@@ -99,7 +99,7 @@ func TestCaughtRecursion(t *testing.T) {
 }
 
 func TestCallersContext(t *testing.T) {
-	d := newDirector(t, inFilter(`while true do end`), func(o *Options) { o.Steps = 1 << 62 })
+	d := newDirector(t, inFilter(`while true do end`), func(o *Options) { o.Limits.Steps = 1 << 62 })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := d.Direct(ctx, query("alice"))
@@ -110,7 +110,7 @@ func TestCallersContext(t *testing.T) {
 
 func TestBudgetsAreOfAllFilters(t *testing.T) {
 	d := newDirector(t, inFilter(`for i = 1, 3000 do end`), func(o *Options) {
-		o.Steps = 10000
+		o.Limits.Steps = 10000
 		for _, name := range []string{"b", "c", "d"} {
 			f := o.Filters[0]
 			f.Name = name
@@ -127,7 +127,7 @@ func TestPoolExhausted(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	d := newDirector(t, inFilter(`if request.username == "slow" then nauthilus_backend.check_backend_connection("imap", "127.0.0.2", 143) end`),
 		func(o *Options) {
-			o.Timeout = 50 * time.Millisecond
+			o.Limits.Time = 50 * time.Millisecond
 			o.Deps.Checker = checkerFunc(func(context.Context, *proxy.Server) error {
 				entered <- struct{}{}
 				<-leave

@@ -30,7 +30,7 @@ func TestConcurrentUsers(t *testing.T) {
 			usher.sticky(usher.servers())
 			if request.username == "user7" then error("user7") end
 			if request.username == "user8" then while true do end end
-		end`, func(o *Options) { o.PoolSize, o.Steps = 2, 5000 })
+		end`, func(o *Options) { o.PoolSize, o.Limits.Steps = 2, 5000 })
 	view := backends(8)
 	var wg sync.WaitGroup
 	for i := range users {

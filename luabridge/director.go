@@ -4,60 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
-	"github.com/yuin/gopher-lua/parse"
 	"go.uber.org/zap"
 
+	"usher/luabridge/budget"
 	"usher/luabridge/modules"
 	"usher/proxy"
 )
-
-// maxScript bounds a script's size in bytes.
-const maxScript = 1 << 20
-
-// A Filter is one policy script and the requests that it runs on.
-type Filter struct {
-	Name string // for logs; unique
-	Path string // of the file, for error texts
-	Text string // Lua source
-
-	WhenAuthenticated   bool
-	WhenUnauthenticated bool // after a refused password, for side effects
-	WhenNoAuth          bool // userdb look-ups and the like
-	NeedsPassword       bool // request.password is shown
-}
-
-// ReadFilter reads a script's file into a Filter; its name is the file's.
-func ReadFilter(path string) (Filter, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Filter{}, err
-	}
-	if info.Size() > maxScript {
-		return Filter{}, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), maxScript)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Filter{}, err
-	}
-	return Filter{Name: strings.TrimSuffix(filepath.Base(path), ".lua"), Path: path, Text: string(text)}, nil
-}
 
 // Options configure a Director.
 type Options struct {
 	Filters     []Filter
 	Deps        *modules.Deps
-	Timeout     time.Duration // of one request, all filters
-	Steps       int           // Lua instructions of one request, all filters
+	Limits      budget.Limits // of one request, all filters
 	PoolSize    int           // states; 0: four a core
 	PackagePath string        // Lua's package.path: patterns with ?, parted by ;
+	Observer    Observer      // nil: none
+	Probe       *proxy.View   // the backends that the probe request sees; nil: none
+}
+
+// An Observer counts. control implements it.
+type Observer interface {
+	// PolicySteps is called once a request, with the steps that its policy took.
+	PolicySteps(steps int)
+	// PolicyFailing is called when a filter begins or ceases to fail on more than
+	// half of its last hundred requests.
+	PolicyFailing(policy string, failing bool)
 }
 
 // A Director runs the configured filters, in order. It does not change once
@@ -66,6 +42,7 @@ type Director struct {
 	opt     Options
 	filters []filter
 	pool    chan *state // nil: a place whose state is not made yet
+	probed  error
 
 	mu    sync.Mutex
 	files map[string]*lua.FunctionProto // modules of package_path, by name
@@ -73,93 +50,57 @@ type Director struct {
 
 type filter struct {
 	Filter
-	proto *lua.FunctionProto
+	proto  *lua.FunctionProto
+	health *health
 }
 
-// New compiles the scripts and runs each once, without a request. Every fault
-// of every script is in the error, a line each, naming file and line.
+const entryFilter = "nauthilus_call_filter"
+
+// New compiles the scripts, runs each once without a request and once with a
+// probe request. What is wrong without a request is in the error, a line each,
+// naming file and line; what the probe request raises, in Probed.
 func New(opt Options) (*Director, error) {
 	switch {
 	case opt.Deps == nil || opt.Deps.Log == nil:
 		return nil, errors.New("luabridge: no logger")
 	case len(opt.Filters) == 0:
 		return nil, errors.New("luabridge: no filters")
-	case opt.Timeout <= 0:
-		return nil, errors.New("luabridge: timeout is 0")
-	case opt.Steps < 1:
-		return nil, errors.New("luabridge: steps is under 1")
+	case opt.Limits.Time <= 0, opt.Limits.Steps < 1, opt.Limits.Memory < 1:
+		return nil, errors.New("luabridge: a limit is 0")
+	case budget.Layout() != nil:
+		return nil, budget.Layout()
 	}
 	if opt.PoolSize < 1 {
 		opt.PoolSize = 4 * runtime.GOMAXPROCS(0)
 	}
 	d := &Director{opt: opt, pool: make(chan *state, opt.PoolSize), files: map[string]*lua.FunctionProto{}}
-	var faults []error
+	var faults, probed []error
 	for _, f := range opt.Filters {
 		proto, err := compile(f.Path, f.Text)
 		if err == nil {
-			err = d.probe(f, proto)
+			var raised error
+			raised, err = d.probe(f, proto)
+			probed = append(probed, raised)
 		}
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		d.filters = append(d.filters, filter{f, proto})
+		d.filters = append(d.filters, filter{f, proto, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	d.probed = errors.Join(probed...)
 	for range opt.PoolSize {
 		d.pool <- nil
 	}
 	return d, nil
 }
 
-// compile turns Lua source into a prototype. Its errors begin with path:line.
-func compile(path, text string) (*lua.FunctionProto, error) {
-	chunk, err := parse.Parse(strings.NewReader(text), path)
-	if syntax := (*parse.Error)(nil); errors.As(err, &syntax) {
-		if syntax.Pos.Line == parse.EOF {
-			return nil, fmt.Errorf("%s:%d: %s at the end of the file", path, strings.Count(text, "\n")+1, syntax.Message)
-		}
-		return nil, fmt.Errorf("%s:%d: %s near %q", path, syntax.Pos.Line, syntax.Message, syntax.Token)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	proto, err := lua.Compile(chunk, path)
-	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
-		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	// A chunk can't name the table arg, which gopher-lua would make for each run
-	// of it: 2.7 KB.
-	proto.IsVarArg &^= lua.VarArgNeedsArg
-	return proto, nil
-}
-
-// probe runs a script's chunk, so that a module that is missing stops the start
-// and not the first login, and looks for the entry function.
-func (d *Director) probe(f Filter, proto *lua.FunctionProto) error {
-	s := newState(d)
-	defer s.L.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Timeout)
-	defer cancel()
-	now := time.Now()
-	s.budget.reset(ctx, d.opt.Steps, now, now.Add(d.opt.Timeout))
-	q := &proxy.Query{Request: &proxy.Request{}, View: proxy.NewView(nil), DryRun: true}
-	c := &modules.Call{Deps: d.opt.Deps, Query: q, Script: f.Name, Ctx: ctx, Began: now, End: s.budget.end}
-	if _, _, err := s.run(proto, c, ""); err != nil {
-		return err
-	}
-	if _, ok := c.Env.RawGetString(entryFilter).(*lua.LFunction); !ok {
-		return fmt.Errorf("%s: defines no function %s", f.Path, entryFilter)
-	}
-	return nil
-}
-
-const entryFilter = "nauthilus_call_filter"
+// Probed is what the probe request raised, a line for each filter, or nil. It
+// need not be a fault: a policy may raise errors for users that it doesn't know.
+func (d *Director) Probed() error { return d.probed }
 
 // Direct implements proxy.Director.
 func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict, err error) {
@@ -171,8 +112,7 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 		return proxy.Verdict{}, nil
 	}
 	began := time.Now()
-	end := began.Add(d.opt.Timeout)
-	s, err := d.acquire(ctx, end)
+	s, err := d.acquire(ctx, began.Add(d.opt.Limits.Time))
 	if err != nil {
 		return proxy.Verdict{}, err
 	}
@@ -187,14 +127,25 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 		d.release(s, good)
 	}()
 
-	s.budget.reset(ctx, d.opt.Steps, began, end)
+	s.budget.Start(ctx, d.opt.Limits, began)
+	counted := q.Trace == nil && !q.DryRun // an operator's question is no request
+	if counted && d.opt.Observer != nil {
+		defer func() { d.opt.Observer.PolicySteps(s.budget.Steps()) }()
+	}
 	for i := range d.filters {
 		f := &d.filters[i]
 		if !f.wants(q) {
 			continue
 		}
-		if err := s.ask(ctx, f, q, &v); err != nil {
-			return proxy.Verdict{}, d.policyFault(s, f, err)
+		err := s.ask(ctx, f, q, &v)
+		if err != nil {
+			err = policyFault(s.budget.Fault(), f, err)
+		}
+		if counted && ctx.Err() == nil {
+			f.health.ran(err)
+		}
+		if err != nil {
+			return proxy.Verdict{}, err
 		}
 	}
 	good = true
@@ -218,7 +169,10 @@ func (f *filter) wants(q *proxy.Query) bool {
 // ask runs one filter and merges what it said into v: any refusal refuses, the
 // last selection wins, the first text stays.
 func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
-	c := &modules.Call{Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Ctx: ctx, Began: s.budget.began, End: s.budget.end}
+	c := &modules.Call{
+		Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword,
+		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(),
+	}
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
 	action, result, err := s.run(f.proto, c, entryFilter)
 	if err != nil {
@@ -247,56 +201,20 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	}
 	if n, ok := result.(lua.LNumber); ok && n != 0 {
 		v.Failed = true
-		s.director.opt.Deps.Log.Warn("policy result: fail", fieldsOf(f.Name, q.ID)...)
+		s.director.opt.Deps.Log.Warn("policy result: fail", zap.String("script", f.Name), zap.String("id", q.ID))
 	}
 	return nil
 }
 
 // policyFault says of which kind a failure is.
-func (d *Director) policyFault(s *state, f *filter, err error) error {
+func policyFault(used error, f *filter, err error) error {
 	kind := proxy.PolicyError
 	switch {
-	case s.budget.fault == nil:
-	case errors.Is(s.budget.fault, errDeadline):
+	case used == nil:
+	case errors.Is(used, budget.ErrDeadline):
 		kind = proxy.PolicyTimeout
 	default:
 		kind = proxy.PolicyBudget
 	}
 	return &proxy.PolicyFault{Kind: kind, Err: fmt.Errorf("policy %s: %w", f.Name, err)}
-}
-
-// acquire takes a state from the pool, or waits for one until the request's
-// deadline.
-func (d *Director) acquire(ctx context.Context, end time.Time) (*state, error) {
-	var s *state
-	select {
-	case s = <-d.pool:
-	default:
-		t := time.NewTimer(time.Until(end))
-		defer t.Stop()
-		select {
-		case s = <-d.pool:
-		case <-t.C:
-			return nil, &proxy.PolicyFault{Kind: proxy.PolicyTimeout, Err: errors.New("policy: all Lua states are busy (director.pool_size)")}
-		case <-ctx.Done():
-			return nil, &proxy.PolicyFault{Kind: proxy.PolicyTimeout, Err: ctx.Err()}
-		}
-	}
-	if s == nil {
-		s = newState(d)
-	}
-	return s, nil
-}
-
-// release gives a state back. One that failed is thrown away: nobody knows what
-// the script left half-done.
-func (d *Director) release(s *state, good bool) {
-	if !good {
-		s.L.Close()
-		s = nil
-	} else {
-		s.L.SetTop(0)
-		s.budget = budget{} // nothing of the request waits in the pool
-	}
-	d.pool <- s
 }

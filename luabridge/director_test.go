@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"usher/luabridge/budget"
 	"usher/luabridge/modules"
 	"usher/proxy"
 	"usher/proxy/affinity"
@@ -25,7 +26,7 @@ func newDirector(t testing.TB, text string, change ...func(*Options)) *Director 
 	opt := Options{
 		Filters: []Filter{{Name: "test", Path: "test.lua", Text: text, WhenAuthenticated: true, WhenNoAuth: true}},
 		Deps:    &modules.Deps{Log: zap.NewNop(), Checker: noChecker{}, LogLevel: "info", LogFormat: "json", RedisPrefix: "usher:"},
-		Timeout: 2 * time.Second, Steps: 200000, PoolSize: 1,
+		Limits:  budget.Limits{Steps: 200000, Memory: 16 << 20, Time: 2 * time.Second}, PoolSize: 1,
 	}
 	for _, f := range change {
 		f(&opt)
@@ -140,7 +141,7 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(Options{
 				Filters: []Filter{{Name: "x", Path: "/etc/usher/x.lua", Text: text}},
-				Deps:    &modules.Deps{Log: zap.NewNop()}, Timeout: time.Second, Steps: 1000,
+				Deps:    &modules.Deps{Log: zap.NewNop()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 			})
 			if err == nil || !strings.Contains(err.Error(), "/etc/usher/x.lua") || !strings.Contains(err.Error(), "2") {
 				t.Errorf("error: %v", err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
+	"usher/luabridge/budget"
 	"usher/luabridge/modules"
 	"usher/proxy"
 )
@@ -166,7 +167,7 @@ func TestWhichFiltersRun(t *testing.T) {
 func TestFaultsOfSeveralScripts(t *testing.T) {
 	filter := func(name, text string) Filter { return Filter{Name: name, Path: name + ".lua", Text: text} }
 	_, err := New(Options{
-		Deps: &modules.Deps{Log: zap.NewNop()}, Timeout: time.Second, Steps: 1000,
+		Deps: &modules.Deps{Log: zap.NewNop()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 		Filters: []Filter{
 			filter("syntax", "local x = 1\nlocal y = ="),
 			filter("good", inFilter("")),
@@ -199,14 +200,14 @@ func TestFaultsOfSeveralScripts(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	good := Options{
 		Filters: []Filter{{Name: "x", Path: "x.lua", Text: inFilter("")}}, Deps: &modules.Deps{Log: zap.NewNop()},
-		Timeout: time.Second, Steps: 1000,
+		Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 	}
 	for name, change := range map[string]func(*Options){
 		"no dependencies": func(o *Options) { o.Deps = nil },
 		"no logger":       func(o *Options) { o.Deps = &modules.Deps{} },
 		"no filters":      func(o *Options) { o.Filters = nil },
-		"no timeout":      func(o *Options) { o.Timeout = 0 },
-		"no steps":        func(o *Options) { o.Steps = 0 },
+		"no timeout":      func(o *Options) { o.Limits.Time = 0 },
+		"no steps":        func(o *Options) { o.Limits.Steps = 0 },
 	} {
 		o := good
 		change(&o)

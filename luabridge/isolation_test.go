@@ -238,7 +238,7 @@ func TestStateKeepsNothing(t *testing.T) {
 	if s == nil {
 		t.Fatal("a state that worked is thrown away")
 	}
-	if s.budget.call != nil || s.budget.parent != nil {
+	if s.call != nil || s.budget.Owner != nil {
 		t.Error("the state keeps the request")
 	}
 	d.pool <- s

@@ -60,7 +60,7 @@ func TestPasswordIsNeverPrinted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			logs, to := logTo(zap.DebugLevel)
-			d := newDirector(t, inFilter(body), to, func(o *Options) { o.Filters[0].NeedsPassword, o.Steps = true, 20000 })
+			d := newDirector(t, inFilter(body), to, func(o *Options) { o.Filters[0].NeedsPassword, o.Limits.Steps = true, 20000 })
 			q := query("alice")
 			q.Request.Password = proxy.NewSecret(secret)
 			var shown strings.Builder

@@ -10,14 +10,10 @@ import (
 	lua "github.com/yuin/gopher-lua"
 	"go.uber.org/zap"
 
+	"usher/internal/nearest"
+	"usher/luabridge/budget"
+	"usher/luabridge/lualib"
 	"usher/luabridge/modules"
-)
-
-const (
-	callDepth    = 200       // Lua calls within one another
-	registrySize = 1024      // slots at first
-	registryMax  = 64 * 1024 // slots at most
-	maxThreads   = 100       // coroutines of a request: each has stacks of its own
 )
 
 // A state is one Lua state with what scripts of all requests share: functions,
@@ -27,7 +23,8 @@ const (
 // script writes into them is gone with the request.
 type state struct {
 	L      *lua.LState
-	budget budget
+	budget budget.Budget
+	call   *modules.Call // whom it works for
 
 	envMeta     *lua.LTable            // of each request's globals
 	requestMeta *lua.LTable            // of each request's table
@@ -38,100 +35,68 @@ type state struct {
 	ownStrings bool        // the present request has given texts another one
 }
 
-// keptGlobals are the functions of Lua's base library that policies have as
-// they are. The rest is out, or made anew below: what reaches files, other
-// environments or the collector.
-var keptGlobals = []string{
-	"assert", "error", "pcall", "rawequal", "select", "tonumber",
-	"tostring", "type", "unpack", "xpcall", "load", "loadstring", "_VERSION",
-}
-
-// libraries of Lua that policies have, and what of them stays out.
-var libraries = []struct {
-	name string
-	open lua.LGFunction
-	drop []string
-}{
-	{lua.StringLibName, lua.OpenString, []string{"dump", "__index"}},
-	{lua.TabLibName, lua.OpenTable, nil},
-	{lua.MathLibName, lua.OpenMath, nil},
-	{lua.CoroutineLibName, lua.OpenCoroutine, nil},
-	{lua.OsLibName, lua.OpenOs, []string{"execute", "exit", "remove", "rename", "setenv", "setlocale", "tmpname"}},
-}
-
 func newState(d *Director) *state {
-	L := lua.NewState(lua.Options{
-		SkipOpenLibs: true, CallStackSize: callDepth,
-		RegistrySize: registrySize, RegistryMaxSize: registryMax, RegistryGrowStep: 1024,
-	})
+	L := lua.NewState(lualib.Options)
 	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}}
-	call := func(f lua.LGFunction) {
-		L.Push(L.NewFunction(f))
-		L.Call(0, 0)
-	}
-	call(lua.OpenBase)
-	all := L.G.Global
-	base := L.NewTable()
-	for _, name := range keptGlobals {
-		base.RawSetString(name, all.RawGetString(name))
-	}
-	s.setBase(base, all)
+	s.budget.Hints = s
+	budget.Attach(L, &s.budget)
 
-	for _, lib := range libraries {
-		call(lib.open)
-		t := all.RawGetString(lib.name).(*lua.LTable)
-		shared := L.NewTable()
-		t.ForEach(func(k, v lua.LValue) {
-			if !slices.Contains(lib.drop, k.String()) {
-				shared.RawSet(k, v)
-			}
-		})
-		switch lib.name {
-		case lua.StringLibName:
-			// Methods of texts go by a metatable of which scripts see nothing.
-			s.stringMeta = modules.Sealed(L, shared)
-			L.SetMetatable(lua.LString(""), s.stringMeta)
-		case lua.MathLibName:
-			shared.RawSetString("random", L.NewFunction(modules.Random))
-			shared.RawSetString("randomseed", L.NewFunction(modules.RandomSeed))
-		case lua.CoroutineLibName:
-			s.setCoroutine(shared)
-		case lua.OsLibName:
-			shared.RawSetString("getenv", L.NewFunction(s.getenv))
-		}
-		s.fronts[lib.name] = modules.Sealed(L, shared)
+	all := L.G.Global
+	for _, open := range []lua.LGFunction{lua.OpenBase, lua.OpenTable, lua.OpenMath, lua.OpenCoroutine, lua.OpenOs} {
+		open(L)
 	}
+	L.SetTop(0)
+	lib := func(name string) *lua.LTable { return all.RawGetString(name).(*lua.LTable) }
+
+	str := L.SetFuncs(L.CreateTable(0, len(lualib.String)), lualib.String)
+	// Methods of texts go by a metatable of which scripts see nothing.
+	s.stringMeta = modules.Sealed(L, str)
+	L.SetMetatable(lua.LString(""), s.stringMeta)
+	mathLib := lib(lua.MathLibName)
+	mathLib.RawSetString("random", L.NewFunction(modules.Random))
+	mathLib.RawSetString("randomseed", L.NewFunction(modules.RandomSeed))
+	osLib := lualib.OpenOs(L, lib(lua.OsLibName))
+	osLib.RawSetString("getenv", L.NewFunction(s.getenv))
+
+	s.fronts[lua.StringLibName] = modules.Sealed(L, str)
 	s.fronts[lua.StringLibName].RawSetString("__newindex", L.NewFunction(s.setStringMethod))
+	s.fronts[lua.TabLibName] = modules.Sealed(L, lualib.OpenTable(L, lib(lua.TabLibName)))
+	s.fronts[lua.MathLibName] = modules.Sealed(L, mathLib)
+	s.fronts[lua.CoroutineLibName] = modules.Sealed(L, lualib.OpenCoroutine(L, lib(lua.CoroutineLibName)))
+	s.fronts[lua.OsLibName] = modules.Sealed(L, osLib)
 	for _, m := range modules.All {
 		s.fronts[m.Name] = modules.Sealed(L, m.Make(L))
 	}
 
+	base := s.base(all)
 	base.Metatable = modules.Sealed(L, L.NewFunction(s.missingGlobal))
 	s.envMeta = modules.Sealed(L, base)
 	s.requestMeta = modules.NewRequestMeta(L)
 	return s
 }
 
-// setBase puts our versions of base functions into base.
-func (s *state) setBase(base, all *lua.LTable) {
+// base makes the base library of policies. What reaches files, other
+// environments, bytecode or the collector is out.
+func (s *state) base(all *lua.LTable) *lua.LTable {
 	L := s.L
-	orig := func(name string) *lua.LFunction { return all.RawGetString(name).(*lua.LFunction) }
+	funcs := lualib.OpenBase(L, all, func(source, name string) (*lua.FunctionProto, error) {
+		return compile(name, source)
+	})
 	// What walks or changes a table as it is must see it whole. Other values than
 	// tables are refused here: by itself gopher-lua lets scripts set the
 	// metatable of all numbers, booleans or functions, for good.
-	filled := func(name string) lua.LGFunction {
-		f := orig(name)
+	filled := func(f lua.LGFunction) lua.LGFunction {
 		return func(L *lua.LState) int {
 			s.fill(L, L.CheckTable(1))
-			return f.GFunction(L)
+			return f(L)
 		}
 	}
-	next := L.NewFunction(filled("next"))
-	step := L.NewFunction(nextIndex)
+	theirs := func(name string) lua.LGFunction { return all.RawGetString(name).(*lua.LFunction).GFunction }
+	next, step := L.NewFunction(filled(funcs["next"])), L.NewFunction(nextIndex)
 	for name, f := range map[string]lua.LGFunction{
-		"rawget":       filled("rawget"),
-		"rawset":       filled("rawset"),
-		"setmetatable": filled("setmetatable"),
+		"rawget":       filled(theirs("rawget")),
+		"rawset":       filled(funcs["rawset"]),
+		"setmetatable": filled(theirs("setmetatable")),
 		"getmetatable": getmetatable,
 		"print":        s.print,
 		"require":      s.require,
@@ -152,9 +117,12 @@ func (s *state) setBase(base, all *lua.LTable) {
 		},
 		"dynamic_loader": func(*lua.LState) int { return 0 },
 	} {
-		base.RawSetString(name, L.NewFunction(f))
+		funcs[name] = f
 	}
+	base := L.SetFuncs(L.CreateTable(0, len(funcs)+2), funcs)
 	base.RawSetString("next", next)
+	base.RawSetString("_VERSION", lua.LString(lua.LuaVersion))
+	return base
 }
 
 // smallNumbers are the first whole numbers as Lua values: gopher-lua's own
@@ -202,7 +170,7 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 	c := modules.CallOf(L)
 	switch {
 	case mt == s.requestMeta:
-		c.Fill(t)
+		c.Fill(L, t)
 	case mt == s.envMeta:
 		t.Metatable = lua.LNil
 		copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
@@ -213,17 +181,26 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 		}
 		t.RawSetString("_G", t)
 	default:
-		for _, front := range s.fronts {
-			if front != mt {
-				continue
-			}
-			t.Metatable = lua.LNil
-			copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
-			if mt == s.fronts[lua.StringLibName] {
-				s.setStrings(t)
-			}
+		name := s.frontName(mt)
+		if name == "" {
+			return
+		}
+		t.Metatable = lua.LNil
+		copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
+		if name == lua.StringLibName {
+			s.setStrings(t)
 		}
 	}
+}
+
+// frontName is the name of the library or module that a metatable belongs to.
+func (s *state) frontName(mt *lua.LTable) string {
+	for name, front := range s.fronts {
+		if front == mt {
+			return name
+		}
+	}
+	return ""
 }
 
 func copyMissing(to, from *lua.LTable) {
@@ -238,6 +215,7 @@ func copyMissing(to, from *lua.LTable) {
 // request, it is a method of texts too.
 func (s *state) setStringMethod(L *lua.LState) int {
 	t := L.CheckTable(1)
+	budget.Of(L).Store(L, t, -1)
 	t.RawSet(L.Get(2), L.Get(3))
 	s.setStrings(t)
 	return 0
@@ -248,33 +226,6 @@ func (s *state) setStringMethod(L *lua.LState) int {
 func (s *state) setStrings(t *lua.LTable) {
 	s.ownStrings = true
 	s.L.SetMetatable(lua.LString(""), modules.Sealed(s.L, t))
-}
-
-// setCoroutine makes coroutines count against the budget of their request: by
-// itself gopher-lua gives them a child context, which it asks once. And it
-// bounds their number.
-func (s *state) setCoroutine(lib *lua.LTable) {
-	create := lib.RawGetString("create").(*lua.LFunction).GFunction
-	wrap := lib.RawGetString("wrap").(*lua.LFunction).GFunction
-	lib.RawSetString("create", s.L.NewFunction(func(L *lua.LState) int {
-		s.countThread(L)
-		n := create(L)
-		L.Get(-1).(*lua.LState).SetContext(&s.budget)
-		return n
-	}))
-	lib.RawSetString("wrap", s.L.NewFunction(func(L *lua.LState) int {
-		s.countThread(L)
-		n := wrap(L)
-		L.Get(-1).(*lua.LFunction).Upvalues[0].Value().(*lua.LState).SetContext(&s.budget)
-		return n
-	}))
-}
-
-func (s *state) countThread(L *lua.LState) {
-	if s.budget.made++; s.budget.made > maxThreads {
-		s.budget.fault = errThreads
-		L.RaiseError("%s", errThreads)
-	}
 }
 
 // getenv reads the variables that director.env names, and no others.
@@ -298,9 +249,9 @@ func (s *state) print(L *lua.LState) int {
 		if i > 1 {
 			b.WriteByte('\t')
 		}
-		b.WriteString(L.ToStringMeta(L.Get(i)).String())
+		b.WriteString(c.Text(L, L.Get(i)))
 	}
-	c.LogLine(zap.InfoLevel, zap.String("text", c.Shown(b.String(), modules.MaxText)))
+	c.LogLine(zap.InfoLevel, zap.String("text", b.String()))
 	return 0
 }
 
@@ -367,6 +318,53 @@ func (s *state) require(L *lua.LState) int {
 	return 1
 }
 
+// Missing implements budget.Hints.
+func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
+	const most = 1000 // names of a script's own table that are looked at
+	var names []string
+	add := func(t *lua.LTable) {
+		for k, _ := t.Next(lua.LNil); k != lua.LNil && len(names) < most; k, _ = t.Next(k) {
+			if k, ok := k.(lua.LString); ok {
+				names = append(names, string(k))
+			}
+		}
+	}
+	index := func(mt lua.LValue) {
+		if mt, ok := mt.(*lua.LTable); ok {
+			if t, ok := mt.RawGetString("__index").(*lua.LTable); ok {
+				add(t)
+			}
+		}
+	}
+	switch of := of.(type) {
+	case nil: // the globals
+		add(s.call.Env)
+		index(s.envMeta)
+		for name := range s.fronts {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	case lua.LString:
+		owner = lua.StringLibName
+		index(s.stringMeta)
+	case *lua.LUserData:
+		owner, _ = modules.TypeOf(of)
+		index(of.Metatable)
+	case *lua.LTable:
+		add(of)
+		if of == s.call.Request {
+			owner, names = "request", append(names, modules.RequestFields()...)
+		} else if mt, ok := of.Metatable.(*lua.LTable); ok {
+			owner = s.frontName(mt)
+			index(mt)
+		}
+	}
+	return owner, nearest.Likely(name, names)
+}
+
+// Shown implements budget.Hints.
+func (s *state) Shown(text string, most int) string { return s.call.Shown(text, most) }
+
 // run runs a script's chunk in a fresh environment and then, unless entry is
 // empty, its entry function with the request. The results are valid until the
 // next run.
@@ -375,9 +373,8 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
 	c.Env = env
-	s.budget.call = c
+	s.call, s.budget.Owner = c, c
 	L.Env = env
-	L.SetContext(&s.budget)
 	L.SetTop(0)
 	L.G.CurrentThread = L // an error in a wrapped coroutine leaves it there
 	if s.ownStrings {
@@ -396,7 +393,7 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 	if !ok {
 		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
-	c.Request = L.CreateTable(0, 8)
+	c.Request = L.CreateTable(0, 0)
 	c.Request.Metatable = s.requestMeta
 	L.Push(f)
 	L.Push(c.Request)
@@ -407,31 +404,31 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 	return action, result, s.fault(c, nil)
 }
 
-// fault is err as the log shall have it: without Lua's stack of calls, without
-// the password. A budget that is used up counts also where the script caught
-// the error.
+// fault is what became of a run as the log shall have it, or nil: without Lua's
+// stack of calls, without what is secret. A budget that is used up counts also
+// where the script caught the error.
 func (s *state) fault(c *modules.Call, err error) error {
-	if err == nil && s.budget.fault == nil {
+	if err == nil && s.budget.Fault() == nil {
 		return nil
 	}
 	text := ""
 	if err != nil {
 		text = err.Error()
-		if api, ok := err.(*lua.ApiError); ok && api.Object != nil { //nolint:errorlint // PCall returns it as it is
+		if api := (*lua.ApiError)(nil); errors.As(err, &api) && api.Object != nil {
 			text = api.Object.String()
 		} else if i := strings.Index(text, "\nstack traceback"); i >= 0 {
 			text = text[:i]
 		}
 	}
-	if s.budget.fault == nil && (strings.HasSuffix(text, "stack overflow") || strings.HasSuffix(text, "registry overflow")) {
-		s.budget.fault = errDepth
+	if strings.HasSuffix(text, "stack overflow") || strings.HasSuffix(text, "registry overflow") {
+		s.budget.Exceed(lualib.ErrDepth)
 	}
-	if s.budget.fault != nil {
+	if fault := s.budget.Fault(); fault != nil {
 		where, _, ok := strings.Cut(text, ": ")
 		if !ok {
 			where = c.Script
 		}
-		return fmt.Errorf("%s: %w", c.Shown(where, 200), s.budget.fault)
+		return fmt.Errorf("%s: %w", c.Shown(where, 200), fault)
 	}
 	return errors.New(c.Shown(text, 1000))
 }

@@ -84,7 +84,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	defer background.Wait()
 	defer stopSweep()
 
-	if err := a.apply(cfg); err != nil {
+	if err := a.apply(cfg, false); err != nil {
 		return errors.Join(err, a.close())
 	}
 	if ready != nil {
@@ -100,7 +100,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 
 // apply makes cfg the one that stands: builds a generation, opens what is new,
 // swaps, closes what is gone. When anything of it fails nothing has changed.
-func (a *app) apply(cfg *config.Config) error {
+func (a *app) apply(cfg *config.Config, force bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closing {
@@ -109,6 +109,9 @@ func (a *app) apply(cfg *config.Config) error {
 	old := a.gen.Load()
 	g, err := build(cfg, a.parts, old)
 	if err != nil {
+		return err
+	}
+	if err := g.acceptProbe(old, force); err != nil {
 		return err
 	}
 	wanted, err := a.servers(cfg)
@@ -138,6 +141,7 @@ func (a *app) apply(cfg *config.Config) error {
 	a.slots.resize(cfg.Limits.Connections)
 	g.start()
 	a.metrics.SetInventory(g.monitor.Status())
+	a.metrics.SetPolicies(g.filters)
 	a.gen.Store(g)
 	a.exchange(wanted)
 	if old != nil {
@@ -394,10 +398,10 @@ func guarded(addr config.Address, sock socketOptions, guard func(net.Addr) error
 }
 
 // Reload implements control.Service.
-func (a *app) Reload() error {
+func (a *app) Reload(force bool) error {
 	cfg, err := a.load()
 	if err == nil {
-		err = a.apply(cfg)
+		err = a.apply(cfg, force)
 	}
 	if err != nil {
 		a.log.Error("reload refused, the old configuration stands", zap.Error(err))

@@ -120,7 +120,7 @@ backend_server_monitoring:
 		<-time.After(time.Millisecond)
 	}
 	write(t, a.source, yaml+"failure_delay: 1s\n")
-	if err := a.Reload(); err != nil {
+	if err := a.Reload(false); err != nil {
 		t.Fatal(err)
 	}
 	if w := <-got; w.err != nil || w.status != "OK" {
@@ -149,7 +149,7 @@ func TestReload_Sockets(t *testing.T) {
 	}
 	reload := func(yaml string) error {
 		write(t, a.source, yaml)
-		return a.Reload()
+		return a.Reload(false)
 	}
 	if err := reload(conf(fmt.Sprintf(`{address: "unix:%s", mode: "0666", path: /other}`, one))); err != nil {
 		t.Fatal(err)

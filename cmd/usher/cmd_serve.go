@@ -53,7 +53,7 @@ func serve(ctx context.Context, path string) error {
 			select {
 			case <-hup:
 				notify(logs.log, daemon.SdNotifyReloading)
-				if err := a.Reload(); err != nil {
+				if err := a.Reload(false); err != nil {
 					logs.log.Debug("reload by SIGHUP", zap.Error(err)) // Reload has logged it
 				}
 				notify(logs.log, daemon.SdNotifyReady)

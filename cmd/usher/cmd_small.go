@@ -11,16 +11,21 @@ import (
 )
 
 func newReload(f *flags) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Let a running usher read its configuration and scripts anew",
-		Args:  cobra.NoArgs,
+		Long: `Let a running usher read its configuration and scripts anew, as SIGHUP does. When
+anything is wrong nothing changes, and every fault is printed. Each policy is run
+once for a probe request, a user who does not exist: one that raises an error
+then, though the one that runs does not, counts as wrong.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := f.client()
 			if err != nil {
 				return err
 			}
-			err = cl.Reload(c.Context())
+			err = cl.Reload(c.Context(), force)
 			if errors.Is(err, control.ErrNoUsher) || errors.Is(err, control.ErrNotAllowed) {
 				return err
 			}
@@ -34,6 +39,8 @@ func newReload(f *flags) *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "take a policy that raises an error for the probe request")
+	return cmd
 }
 
 func newConfig(f *flags) *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"usher/config"
 	"usher/control"
 	"usher/luabridge"
+	"usher/luabridge/budget"
 	"usher/luabridge/modules"
 	"usher/monitor"
 	"usher/proxy"
@@ -31,7 +33,9 @@ type generation struct {
 	pipeline *proxy.Pipeline
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
-	policies []string
+	policies []string // files, for people
+	filters  []string // names, for metrics
+	probed   error    // what the policy raised for the probe request
 	warnings []string
 
 	cancel context.CancelFunc
@@ -66,6 +70,8 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
+	} else if g.probed = director.Probed(); g.probed != nil {
+		g.warnings = append(g.warnings, strings.Split(g.probed.Error(), "\n")...)
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -101,13 +107,10 @@ func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
 	return passdb.New(drivers...), nil
 }
 
-func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
-	m := &cfg.Monitoring
+func serversOf(cfg *config.Config) []*proxy.Server {
 	var servers []*proxy.Server
-	var hosts []string
-	for i := range m.BackendServers {
-		b := &m.BackendServers[i]
-		hosts = append(hosts, b.Host)
+	for i := range cfg.Monitoring.BackendServers {
+		b := &cfg.Monitoring.BackendServers[i]
 		servers = append(servers, &proxy.Server{
 			Protocol: b.Protocol, Host: b.Host, Port: b.Port,
 			TLS: b.TLS, StartTLS: b.StartTLS, TLSSkipVerify: b.TLSSkipVerify, HAProxyV2: b.HAProxyV2,
@@ -115,6 +118,16 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 			TestUsername: b.TestUsername, TestPassword: b.TestPassword,
 			Weight: b.Weight, Tags: b.Tags,
 		})
+	}
+	return servers
+}
+
+func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
+	m := &cfg.Monitoring
+	servers := serversOf(cfg)
+	var hosts []string
+	for _, s := range servers {
+		hosts = append(hosts, s.Host)
 	}
 	resolverOpt := monitor.ResolverOptions{Logger: p.log}
 	opt := monitor.Options{
@@ -155,15 +168,38 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 	}
 	for _, f := range filters {
 		g.policies = append(g.policies, cmp.Or(f.Path, f.Name))
+		g.filters = append(g.filters, f.Name)
 	}
 	return luabridge.New(luabridge.Options{
-		Filters: filters, Timeout: c.Timeout, Steps: c.Steps, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Filters: filters, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Limits:   budget.Limits{Steps: c.Steps, Memory: int(c.Memory), Time: c.Timeout},
+		Observer: p.metrics, Probe: allUp(serversOf(cfg)),
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
 			RedisPrefix: cfg.Redis.Prefix,
 		},
 	})
+}
+
+// allUp is the inventory as the probe request sees it.
+func allUp(servers []*proxy.Server) *proxy.View {
+	entries := make([]proxy.Entry, len(servers))
+	for i, s := range servers {
+		entries[i] = proxy.Entry{Server: s, Health: proxy.Up}
+	}
+	return proxy.NewView(entries)
+}
+
+// acceptProbe refuses a generation whose policy raises an error for the probe
+// request where that of the old one does not. Both may: there are policies that
+// raise errors for users whom they don't know. So may the first: without it
+// there would be no service at all.
+func (g *generation) acceptProbe(old *generation, force bool) error {
+	if g.probed == nil || old == nil || old.probed != nil || force {
+		return nil
+	}
+	return fmt.Errorf("%w\nthe policy that runs raises none; usher reload --force takes this one all the same", g.probed)
 }
 
 // readFilters reads the policy's scripts: one that is not flagged runs as

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"usher/luabridge/budget"
 	"usher/proxy"
 )
 
@@ -37,7 +38,8 @@ type Deps struct {
 	LogFormat    string
 	RedisPrefix  string
 
-	metas sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
+	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
+	secrets sync.Map // test passwords of backends that scripts were shown
 }
 
 // A Call is one script's run for one request.
@@ -47,6 +49,8 @@ type Call struct {
 	Script string // the filter's name
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
+	// Quiet: nothing is logged.
+	Quiet bool
 	// Ctx is the request's, and End its deadline; see deadline.
 	Ctx   context.Context
 	Began time.Time
@@ -66,35 +70,33 @@ type Call struct {
 	lines      int        // logged
 	random     *rand.Rand // of math.random; nil: not seeded
 	filled     bool       // Request is a plain table
+	logging    *lua.LTable
 }
 
 // TextSet reports whether the script set a text for the client.
 func (c *Call) TextSet() bool { return c.textSet }
 
-type callKey struct{}
-
-// Key is under which a state's context holds its *Call.
-var Key any = callKey{}
-
 // CallOf returns the request that a state works for.
-func CallOf(L *lua.LState) *Call {
-	c, ok := L.Context().Value(Key).(*Call)
-	if !ok {
-		L.RaiseError("called outside of a request")
-	}
-	return c
+func CallOf(L *lua.LState) *Call { return budget.Of(L).Owner.(*Call) }
+
+// Redact stars what is secret in a text that is to be logged or shown: the
+// request's password, and test passwords of backends.
+func (c *Call) Redact(s string) string {
+	c.eachSecret(func(secret string) { s = strings.ReplaceAll(s, secret, "********") })
+	return s
 }
 
-// Redact stars the request's password in a text that is to be logged or shown.
-func (c *Call) Redact(s string) string {
-	if c.Query == nil || c.Query.Request == nil {
-		return s
+// eachSecret visits the secrets that the script may have seen.
+func (c *Call) eachSecret(visit func(string)) {
+	if c.Query != nil && c.Query.Request != nil && c.ShowPassword {
+		if pass := c.Query.Request.Password; !pass.IsEmpty() {
+			visit(pass.Reveal())
+		}
 	}
-	pass := c.Query.Request.Password
-	if !c.ShowPassword || pass.IsEmpty() {
-		return s
-	}
-	return strings.ReplaceAll(s, pass.Reveal(), "********")
+	c.secrets.Range(func(secret, _ any) bool {
+		visit(secret.(proxy.Secret).Reveal())
+		return true
+	})
 }
 
 // tracing reports whether somebody wants to know; ask before making the words.
@@ -110,7 +112,7 @@ const maxLines = 100
 // LogLine logs a line of the script's. The fields' texts must have been redacted.
 func (c *Call) LogLine(level zapcore.Level, fields ...zap.Field) {
 	ce := c.Log.Check(level, "policy")
-	if ce == nil {
+	if ce == nil || c.Quiet {
 		return
 	}
 	if c.lines++; c.lines > maxLines {
@@ -123,9 +125,37 @@ func (c *Call) LogLine(level zapcore.Level, fields ...zap.Field) {
 	ce.Write(fields...)
 }
 
-// Shown is a text as logs shall have it: without the request's password, and
-// not longer than most bytes.
-func (c *Call) Shown(s string, most int) string { return clip(c.Redact(s), most) }
+// Logs reports whether a line of that level would be logged; ask before making
+// the words.
+func (c *Call) Logs(level zapcore.Level) bool {
+	return !c.Quiet && c.lines < maxLines && c.Log.Core().Enabled(level)
+}
+
+// Shown is a text as logs shall have it: without what is secret, and not longer
+// than most bytes. Of a long text only the beginning is looked at.
+func (c *Call) Shown(s string, most int) string {
+	if len(s) <= 2*most {
+		return clip(c.Redact(s), most)
+	}
+	longest := 0
+	c.eachSecret(func(secret string) { longest = max(longest, len(secret)) })
+	if cut := 2*most + longest; cut < len(s) {
+		// A secret that the cut goes through is not starred, so nothing that it
+		// could be in is shown.
+		s = c.Redact(s[:cut])
+		return clip(s[:max(len(s)-longest, 0)], most)
+	}
+	return clip(c.Redact(s), most)
+}
+
+// Text is a value as logs shall have it.
+func (c *Call) Text(L *lua.LState, v lua.LValue) string {
+	s := L.ToStringMeta(v).String()
+	b := budget.Of(L)
+	b.Work(L, min(len(s), 2*MaxText)/16)
+	b.Alloc(L, min(len(s), 2*MaxText))
+	return c.Shown(s, MaxText)
+}
 
 // MaxText is how much of one text is logged, in bytes.
 const MaxText = 4096

@@ -50,6 +50,9 @@ func (d *Deps) serverMeta(L *lua.LState, s *proxy.Server) *lua.LTable {
 	}
 	mt := Sealed(L, fields)
 	mt.RawSetString("__name", lua.LString(serverType))
+	if !s.TestPassword.IsEmpty() {
+		d.secrets.Store(s.TestPassword, nil)
+	}
 	actual, _ := d.metas.LoadOrStore(s, mt)
 	return actual.(*lua.LTable)
 }

@@ -195,6 +195,6 @@ func usherHold(L *lua.LState) int {
 // usherLog(text) logs a line.
 func usherLog(L *lua.LState) int {
 	c := CallOf(L)
-	c.LogLine(zap.InfoLevel, zap.String("text", c.Shown(L.ToStringMeta(L.CheckAny(1)).String(), MaxText)))
+	c.LogLine(zap.InfoLevel, zap.String("text", c.Text(L, L.CheckAny(1))))
 	return 0
 }

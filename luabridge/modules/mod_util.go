@@ -48,7 +48,7 @@ var levels = map[string]zapcore.Level{
 func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	c := CallOf(L)
 	what, fault, n := L.Get(1), L.Get(2), 1
-	shown := c.Log.Core().Enabled(level)
+	shown := c.Logs(level)
 	if _, plain := what.(lua.LString); !plain && L.GetTop() > 1 {
 		if least, ok := loggingLevel(what); ok && level < least && name != "print_result" {
 			shown = false
@@ -64,16 +64,14 @@ func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	var fields []zap.Field
 	switch v := what.(type) {
 	case *lua.LTable:
-		each(v, func(k, v lua.LValue) {
-			if len(fields) < maxLogs {
-				fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Shown(v.String(), MaxText)))
-			}
-		})
+		for k, x := v.Next(lua.LNil); k != lua.LNil && len(fields) < maxLogs; k, x = v.Next(k) {
+			fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Text(L, x)))
+		}
 	default:
-		fields = append(fields, zap.String("text", c.Shown(v.String(), MaxText)))
+		fields = append(fields, zap.String("text", c.Text(L, v)))
 	}
 	if fault != lua.LNil {
-		fields = append(fields, zap.String("error", c.Shown(fault.String(), MaxText)))
+		fields = append(fields, zap.String("error", c.Text(L, fault)))
 	}
 	c.LogLine(level, fields...)
 }

@@ -2,11 +2,15 @@ package modules
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/budget"
 )
 
 const emptyText = lua.LString("")
@@ -113,44 +117,58 @@ func logFormat(c *Call) lua.LValue {
 	return lua.LString("default")
 }
 
+// logging is a table, the same whenever it is asked for.
 func logging(c *Call) lua.LValue {
-	t := &lua.LTable{Metatable: lua.LNil}
-	t.RawSetString("log_format", logFormat(c))
-	t.RawSetString("log_level", lua.LString(c.LogLevel))
-	return t
+	if c.logging == nil {
+		c.logging = &lua.LTable{Metatable: lua.LNil}
+		c.logging.RawSetString("log_format", logFormat(c))
+		c.logging.RawSetString("log_level", lua.LString(c.LogLevel))
+	}
+	return c.logging
 }
 
+// RequestFields are the names of the fields.
+func RequestFields() []string { return slices.Sorted(maps.Keys(requestFields)) }
+
 // NewRequestMeta makes the metatable of request tables: a field is made when it
-// is asked for first, since a policy reads few of the fifty.
+// is asked for, since a policy reads few of the fifty, each once or twice. A
+// script that writes gets them all first.
 func NewRequestMeta(L *lua.LState) *lua.LTable {
-	return Sealed(L, L.NewFunction(func(L *lua.LState) int {
-		key, ok := L.Get(2).(lua.LString)
-		if !ok {
-			L.Push(lua.LNil)
-			return 1
-		}
+	mt := Sealed(L, L.NewFunction(func(L *lua.LState) int {
 		v := lua.LNil
-		if field := requestFields[string(key)]; field != nil {
-			v = field(CallOf(L))
-			L.Get(1).(*lua.LTable).RawSetString(string(key), v)
+		if key, ok := L.Get(2).(lua.LString); ok {
+			if field := requestFields[string(key)]; field != nil {
+				v = field(CallOf(L))
+			}
 		}
 		L.Push(v)
 		return 1
 	}))
+	mt.RawSetString("__newindex", L.NewFunction(func(L *lua.LState) int {
+		t := L.CheckTable(1)
+		CallOf(L).Fill(L, t)
+		budget.Of(L).Store(L, t, -1)
+		L.RawSet(t, L.Get(2), L.Get(3))
+		return 0
+	}))
+	return mt
 }
 
-// Fill makes all fields that t, if it is the request's table, does not have
-// yet, and takes the metatable off: from here on it is a plain table, for those
-// who walk it, compare it or give it a metatable of their own.
-func (c *Call) Fill(t *lua.LTable) {
+// filledBytes is what the fifty fields take.
+const filledBytes = 16 << 10
+
+// Fill makes all fields of t, if it is the request's table, and takes the
+// metatable off: from here on it is a plain table, for those who walk it,
+// compare it, write into it or give it a metatable of their own.
+func (c *Call) Fill(L *lua.LState, t *lua.LTable) {
 	if t != c.Request || c.filled {
 		return
 	}
+	budget.Of(L).Alloc(L, filledBytes)
+	budget.Of(L).Work(L, len(requestFields))
 	c.filled = true
 	t.Metatable = lua.LNil
 	for name, field := range requestFields {
-		if t.RawGetString(name) == lua.LNil {
-			t.RawSetString(name, field(c))
-		}
+		t.RawSetString(name, field(c))
 	}
 }

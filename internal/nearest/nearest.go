@@ -1,8 +1,9 @@
-package config
+// Package nearest finds the name that somebody may have meant.
+package nearest
 
-// nearest returns the name with the least edit distance to s, the first of
+// Of returns the name with the least edit distance to s, the first of
 // equals.
-func nearest(s string, names []string) string {
+func Of(s string, names []string) string {
 	best, least := "", -1
 	for _, name := range names {
 		if d := distance(s, name); least < 0 || d < least {
@@ -36,4 +37,14 @@ func distance(a, b string) int {
 		before, above, row = above, row, before
 	}
 	return above[len(b)]
+}
+
+// Likely is Of, or "" when no name is so near that it could be a slip: a third
+// of its bytes may differ, and two of a short one.
+func Likely(s string, names []string) string {
+	best := Of(s, names)
+	if best == "" || distance(s, best) > max(2, len(best)/3) {
+		return ""
+	}
+	return best
 }

@@ -1,0 +1,57 @@
+package budget
+
+import (
+	"context"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// A Thread is the context of one Lua thread, main or coroutine. gopher-lua
+// calls Done before each instruction, with the thread's current frame in place.
+// It is no context for anybody else: its channel is never closed later, and Go
+// functions that block wait on the request's own.
+type Thread struct {
+	budget *Budget
+	frame  **frame   // where the thread keeps its current frame
+	reg    *registry // its stack of values
+}
+
+// Attach makes b count what L does. By itself gopher-lua gives a coroutine a
+// child of its creator's context, which it asks once: attach to each.
+func Attach(L *lua.LState, b *Budget) {
+	L.SetContext(&Thread{budget: b, frame: frameOf(L), reg: registryOf(L)})
+}
+
+// closed is what Done returns to stop.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Done implements context.Context.
+func (t *Thread) Done() <-chan struct{} {
+	b := t.budget
+	b.steps--
+	if b.steps < b.alarm && b.look() {
+		return closed
+	}
+	f := *t.frame
+	inst := f.Fn.Proto.Code[f.Pc-1]
+	if watched>>(inst>>opShift)&1 != 0 && t.stop(f, inst) {
+		return closed
+	}
+	return nil
+}
+
+// Err implements context.Context: why Done stopped.
+func (t *Thread) Err() error { return t.budget.err }
+
+// Deadline implements context.Context.
+func (t *Thread) Deadline() (time.Time, bool) { return t.budget.end, true }
+
+// Value implements context.Context.
+func (t *Thread) Value(key any) any { return t.budget.parent.Value(key) }
+
+var _ context.Context = (*Thread)(nil)

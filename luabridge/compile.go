@@ -1,0 +1,110 @@
+package luabridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/parse"
+)
+
+// maxScript bounds a script's size in bytes.
+const maxScript = 1 << 20
+
+// A Filter is one policy script and the requests that it runs on.
+type Filter struct {
+	Name string // for logs; unique
+	Path string // of the file, for error texts
+	Text string // Lua source
+
+	WhenAuthenticated   bool
+	WhenUnauthenticated bool // after a refused password, for side effects
+	WhenNoAuth          bool // userdb look-ups and the like
+	NeedsPassword       bool // request.password is shown
+}
+
+// ReadFilter reads a script's file into a Filter; its name is the file's.
+func ReadFilter(path string) (Filter, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Filter{}, err
+	}
+	if info.Size() > maxScript {
+		return Filter{}, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), maxScript)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Filter{}, err
+	}
+	return Filter{Name: strings.TrimSuffix(filepath.Base(path), ".lua"), Path: path, Text: string(text)}, nil
+}
+
+// compile turns Lua source into a prototype. Its errors begin with path:line.
+func compile(path, text string) (*lua.FunctionProto, error) {
+	chunk, err := parse.Parse(strings.NewReader(text), path)
+	if syntax := (*parse.Error)(nil); errors.As(err, &syntax) {
+		if syntax.Pos.Line == parse.EOF {
+			return nil, fmt.Errorf("%s:%d: %s at the end of the file", path, strings.Count(text, "\n")+1, syntax.Message)
+		}
+		return nil, fmt.Errorf("%s:%d: %s near %q", path, syntax.Pos.Line, syntax.Message, syntax.Token)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	proto, err := lua.Compile(chunk, path)
+	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
+		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// A chunk can't name the table arg, which gopher-lua would make for each run
+	// of it: 2.7 KB.
+	proto.IsVarArg &^= lua.VarArgNeedsArg
+	return proto, nil
+}
+
+// moduleName: what may stand in for ? in package_path. No dots in a row, no
+// slashes: nothing outside the path can be named.
+var moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+// module returns the compiled file of package_path for a name. Files are read
+// once: a reload reads them again.
+func (d *Director) module(name string) (*lua.FunctionProto, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.files[name]; p != nil {
+		return p, nil
+	}
+	if !moduleName.MatchString(name) {
+		return nil, errors.New("not found")
+	}
+	for pattern := range strings.SplitSeq(d.opt.PackagePath, ";") {
+		if pattern == "" {
+			continue
+		}
+		if !strings.Contains(pattern, "?") { // a folder
+			pattern += "/?.lua"
+		}
+		path := strings.ReplaceAll(pattern, "?", strings.ReplaceAll(name, ".", string(os.PathSeparator)))
+		f, err := ReadFilter(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p, err := compile(path, f.Text)
+		if err != nil {
+			return nil, err
+		}
+		d.files[name] = p
+		return p, nil
+	}
+	return nil, fmt.Errorf("not found: usher has no such module, and it is not in director.package_path")
+}

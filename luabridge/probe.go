@@ -1,0 +1,78 @@
+package luabridge
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/modules"
+	"usher/proxy"
+	"usher/proxy/affinity"
+)
+
+// The probe request: a login that could be, of a user who is not.
+const (
+	probeUser     = "usher-probe@example.org"
+	probePassword = "usher-probe"
+)
+
+// probe runs a script's chunk, so that a module that is missing stops the start
+// and not the first login, looks for the entry function, and runs it with the
+// probe request. Nothing is logged, recorded or sent meanwhile. raised is what
+// the entry function raised.
+func (d *Director) probe(f Filter, proto *lua.FunctionProto) (raised, err error) {
+	s := newState(d)
+	defer s.L.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Limits.Time)
+	defer cancel()
+	now := time.Now()
+	s.budget.Start(ctx, d.opt.Limits, now)
+	q := d.probeQuery(&f)
+	call := func() *modules.Call {
+		return &modules.Call{
+			Deps: d.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Quiet: true,
+			Ctx: ctx, Began: now, End: s.budget.End(),
+		}
+	}
+	c := call()
+	if _, _, err := s.run(proto, c, ""); err != nil {
+		return nil, err
+	}
+	if _, ok := c.Env.RawGetString(entryFilter).(*lua.LFunction); !ok {
+		return nil, fmt.Errorf("%s: defines no function %s", f.Path, entryFilter)
+	}
+	if _, _, err := s.run(proto, call(), entryFilter); err != nil {
+		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", f.Name, err, q.Request.Protocol, probeUser), nil
+	}
+	return nil, nil
+}
+
+// probeQuery is one that the filter runs on, for a protocol that there are
+// backends of.
+func (d *Director) probeQuery(f *Filter) *proxy.Query {
+	view, protocol := d.opt.Probe, "imap"
+	if view == nil {
+		view = proxy.NewView(nil)
+	}
+	for i := range view.Entries {
+		if i == 0 {
+			protocol = view.Entries[i].Protocol
+		}
+		if view.Entries[i].Protocol == "imap" {
+			protocol = "imap"
+		}
+	}
+	noAuth := !f.WhenAuthenticated && !f.WhenUnauthenticated && f.WhenNoAuth
+	r := &proxy.Request{
+		Adapter: "dovecot", Service: protocol, Protocol: protocol, Method: "plain", Session: "probe",
+		User: probeUser, Password: proxy.NewSecret(probePassword), NoAuth: noAuth,
+		Client: netip.MustParseAddrPort("192.0.2.1:49152"), Local: netip.MustParseAddrPort("198.51.100.1:143"),
+	}
+	return &proxy.Query{
+		Request: r, User: probeUser, ID: "probe", Key: affinity.Key{Name: probeUser}, View: view, DryRun: true,
+		Authenticated: noAuth || f.WhenAuthenticated || !f.WhenUnauthenticated,
+	}
+}
