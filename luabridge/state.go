@@ -48,7 +48,7 @@ func newState(d *Director) *state {
 	L.SetTop(0)
 	lib := func(name string) *lua.LTable { return all.RawGetString(name).(*lua.LTable) }
 
-	str := L.SetFuncs(L.CreateTable(0, len(lualib.String)), lualib.String)
+	str := lualib.OpenString(L)
 	// Methods of texts go by a metatable of which scripts see nothing.
 	s.stringMeta = modules.Sealed(L, str)
 	L.SetMetatable(lua.LString(""), s.stringMeta)

@@ -3,6 +3,7 @@ package lualib
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -66,30 +67,23 @@ func scan(L *lua.LState, s string) (spec string, verb byte) {
 
 // convert formats one argument as C's printf does.
 func convert(L *lua.LState, spec string, verb byte, arg int) string {
+	c := parseSpec(spec)
 	switch verb {
 	case 'c':
-		c := string([]byte{byte(checkInt(L, arg))})
-		return pad(spec, c)
-	case 'd', 'i':
-		return integer(spec, 'd', checkInt64(L, arg))
-	case 'u':
-		return integer(strings.Trim(spec, "+ "), 'd', uint64(checkInt64(L, arg)))
-	case 'o', 'x', 'X':
-		n := uint64(checkInt64(L, arg))
-		if n == 0 {
-			spec = strings.ReplaceAll(spec, "#", "")
-		}
-		return integer(spec, verb, n)
+		c.precision = -1
+		return c.text(string([]byte{byte(checkInt(L, arg))}))
+	case 'd', 'i', 'u', 'o', 'x', 'X':
+		return c.integer(verb, checkInt64(L, arg))
 	case 'e', 'E', 'f', 'g', 'G':
-		return float(spec, verb, float64(L.CheckNumber(arg)))
+		return c.float(verb, float64(L.CheckNumber(arg)))
 	case 'q':
 		return quote(L, L.CheckString(arg))
 	case 's':
 		s := L.ToStringMeta(L.CheckAny(arg)).String()
-		if spec == "" || !strings.Contains(spec, ".") && len(s) >= 100 {
+		if spec == "" || c.precision < 0 && len(s) >= 100 {
 			return s
 		}
-		return pad(spec, s)
+		return c.text(s)
 	case 0:
 		L.RaiseError("invalid option '%%' to 'format'")
 	}
@@ -110,64 +104,134 @@ func checkInt64(L *lua.LState, arg int) int64 {
 	return math.MinInt64
 }
 
-// integer formats a whole number. With a precision C ignores the flag 0.
-func integer(spec string, verb byte, n any) string {
-	if flags, rest, ok := strings.Cut(spec, "."); ok {
-		i := len(flags) - len(strings.TrimLeft(flags, "-+ #0"))
-		if rest == "" {
-			rest = "0"
-		}
-		spec = strings.ReplaceAll(flags[:i], "0", "") + flags[i:] + "." + rest
-	}
-	return fmt.Sprintf("%"+spec+string(verb), n)
+// A conversion is what stands between % and the letter.
+type conversion struct {
+	left, plus, space, alt, zero bool
+	width                        int
+	precision                    int // -1: none
 }
 
-// float formats a number, with C's words for what is none.
-func float(spec string, verb byte, f float64) string {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		word := "nan"
-		if math.IsInf(f, 0) {
-			word = "inf"
+func parseSpec(spec string) conversion {
+	c := conversion{precision: -1}
+	for spec != "" && strings.IndexByte("-+ #0", spec[0]) >= 0 {
+		switch spec[0] {
+		case '-':
+			c.left = true
+		case '+':
+			c.plus = true
+		case ' ':
+			c.space = true
+		case '#':
+			c.alt = true
+		case '0':
+			c.zero = true
 		}
-		i := len(spec) - len(strings.TrimLeft(spec, "-+ #0"))
-		flags := spec[:i]
-		switch {
-		case math.Signbit(f):
-			word = "-" + word
-		case strings.Contains(flags, "+"):
-			word = "+" + word
-		case strings.Contains(flags, " "):
-			word = " " + word
-		}
-		if verb < 'a' {
-			word = strings.ToUpper(word)
-		}
-		width, _, _ := strings.Cut(spec[i:], ".")
-		if strings.Contains(flags, "-") {
-			width = "-" + width
-		}
-		return pad(width, word)
+		spec = spec[1:]
 	}
-	if !strings.Contains(spec, ".") {
-		spec += ".6"
-	} else if strings.HasSuffix(spec, ".") {
-		spec += "0"
+	width, precision, ok := strings.Cut(spec, ".")
+	c.width = number(width)
+	if ok {
+		c.precision = number(precision)
 	}
-	return fmt.Sprintf("%"+spec+string(verb), f)
+	return c
 }
 
-// pad is %s and %c: bytes, not characters.
-func pad(spec, s string) string {
-	left := strings.Contains(spec, "-")
-	width, prec, cut := strings.Cut(strings.TrimLeft(spec, "-+ #0"), ".")
-	if n := number(prec); cut && n < len(s) {
-		s = s[:n]
+// sign is what stands before a number that is not negative.
+func (c *conversion) sign() string {
+	switch {
+	case c.plus:
+		return "+"
+	case c.space:
+		return " "
 	}
-	fill := strings.Repeat(" ", max(number(width)-len(s), 0))
-	if left {
-		return s + fill
+	return ""
+}
+
+// fill pads a number to the width: behind it, between prefix and digits with
+// zeros, or before it.
+func (c *conversion) fill(prefix, digits string, zeros bool) string {
+	n := c.width - len(prefix) - len(digits)
+	switch {
+	case n <= 0:
+		return prefix + digits
+	case c.left:
+		return prefix + digits + strings.Repeat(" ", n)
+	case zeros:
+		return prefix + strings.Repeat("0", n) + digits
 	}
-	return fill + s
+	return strings.Repeat(" ", n) + prefix + digits
+}
+
+// integer formats a whole number, as its letter says.
+func (c *conversion) integer(verb byte, n int64) string {
+	prefix, digits := "", ""
+	switch verb {
+	case 'd', 'i':
+		prefix = c.sign()
+		u := uint64(n)
+		if n < 0 {
+			prefix, u = "-", -u
+		}
+		digits = strconv.FormatUint(u, 10)
+	case 'u':
+		digits = strconv.FormatUint(uint64(n), 10)
+	case 'o':
+		digits = strconv.FormatUint(uint64(n), 8)
+	case 'x', 'X':
+		digits = strconv.FormatUint(uint64(n), 16)
+		if c.alt && n != 0 {
+			prefix = "0x"
+		}
+		if verb == 'X' {
+			prefix, digits = strings.ToUpper(prefix), strings.ToUpper(digits)
+		}
+	}
+	if n == 0 && c.precision == 0 {
+		digits = ""
+	}
+	digits = strings.Repeat("0", max(c.precision-len(digits), 0)) + digits
+	if verb == 'o' && c.alt && !strings.HasPrefix(digits, "0") {
+		digits = "0" + digits
+	}
+	return c.fill(prefix, digits, c.zero && c.precision < 0)
+}
+
+// float formats a number, as its letter says.
+func (c *conversion) float(verb byte, f float64) string {
+	prefix := c.sign()
+	if math.Signbit(f) {
+		prefix = "-"
+	}
+	var digits string
+	switch {
+	case math.IsNaN(f):
+		digits = "nan"
+	case math.IsInf(f, 0):
+		digits = "inf"
+	default:
+		precision := c.precision
+		if precision < 0 {
+			precision = 6
+		}
+		// The form that # asks for keeps the point, and zeros behind it.
+		form := "%." + strconv.Itoa(precision) + string(verb)
+		if c.alt {
+			form = "%#" + form[1:]
+		}
+		return c.fill(prefix, fmt.Sprintf(form, math.Abs(f)), c.zero)
+	}
+	if verb < 'a' {
+		digits = strings.ToUpper(digits)
+	}
+	return c.fill(prefix, digits, false)
+}
+
+// text is %s: bytes, not characters.
+func (c *conversion) text(s string) string {
+	if c.precision >= 0 && c.precision < len(s) {
+		s = s[:c.precision]
+	}
+	return c.fill("", s, false)
 }
 
 // number reads at most two digits.

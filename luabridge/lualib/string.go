@@ -16,13 +16,18 @@ const (
 	copiedPerStep = 64
 )
 
-// String are the functions of string. dump is out: it makes bytecode.
-var String = map[string]lua.LGFunction{
+// OpenString makes string. dump is out: it makes bytecode.
+func OpenString(L *lua.LState) *lua.LTable {
+	t := L.SetFuncs(L.CreateTable(0, len(stringFuncs)+1), stringFuncs)
+	t.RawSetString("gfind", t.RawGetString("gmatch")) // Lua 5.0's name
+	return t
+}
+
+var stringFuncs = map[string]lua.LGFunction{
 	"byte":    strByte,
 	"char":    strChar,
 	"find":    func(L *lua.LState) int { return strFind(L, true) },
 	"format":  strFormat,
-	"gfind":   strGmatch, // Lua 5.0's name
 	"gmatch":  strGmatch,
 	"gsub":    strGsub,
 	"len":     strLen,

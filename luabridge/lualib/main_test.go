@@ -1,0 +1,69 @@
+package lualib
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/parse"
+	"go.uber.org/goleak"
+
+	"usher/luabridge/budget"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// plenty is a budget that no test uses up by accident.
+var plenty = budget.Limits{Steps: 1 << 40, Memory: 1 << 30, Time: time.Minute}
+
+// newLua makes a state with the libraries of this package, and what they leave
+// out of gopher-lua's.
+func newLua(t testing.TB, limits budget.Limits) (*lua.LState, *budget.Budget) {
+	t.Helper()
+	L := lua.NewState(Options)
+	t.Cleanup(L.Close)
+	b := new(budget.Budget)
+	budget.Attach(L, b)
+	for _, open := range []lua.LGFunction{lua.OpenBase, lua.OpenTable, lua.OpenMath, lua.OpenCoroutine, lua.OpenOs} {
+		open(L)
+	}
+	L.SetTop(0)
+	globals := L.G.Global
+	for name, f := range OpenBase(L, globals, compile) {
+		globals.RawSetString(name, L.NewFunction(f))
+	}
+	str := OpenString(L)
+	mt := L.NewTable()
+	mt.RawSetString("__index", str)
+	L.SetMetatable(lua.LString(""), mt)
+	lib := func(name string) *lua.LTable { return globals.RawGetString(name).(*lua.LTable) }
+	globals.RawSetString("table", OpenTable(L, lib("table")))
+	globals.RawSetString("coroutine", OpenCoroutine(L, lib("coroutine")))
+	osLib := OpenOs(L, lib("os"))
+	osLib.RawSetString("setlocale", L.NewFunction(func(*lua.LState) int { return 0 }))
+	globals.RawSetString("os", osLib)
+	globals.RawSetString("string", str)
+	globals.RawSetString("print", L.NewFunction(func(*lua.LState) int { return 0 }))
+	b.Start(context.Background(), limits, time.Now())
+	return L, b
+}
+
+func compile(source, name string) (*lua.FunctionProto, error) {
+	chunk, err := parse.Parse(strings.NewReader(source), name)
+	if err != nil {
+		return nil, err
+	}
+	return lua.Compile(chunk, name)
+}
+
+// do runs Lua source.
+func do(L *lua.LState, source string) error {
+	proto, err := compile(source, "test")
+	if err != nil {
+		return err
+	}
+	L.Push(L.NewFunctionFromProto(proto))
+	return L.PCall(0, lua.MultRet, nil)
+}
