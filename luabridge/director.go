@@ -61,8 +61,8 @@ const entryFilter = "nauthilus_call_filter"
 // naming file and line; what the probe request raises, in Probed.
 func New(opt Options) (*Director, error) {
 	switch {
-	case opt.Deps == nil || opt.Deps.Log == nil:
-		return nil, errors.New("luabridge: no logger")
+	case opt.Deps == nil || opt.Deps.Log == nil || opt.Deps.Cache == nil:
+		return nil, errors.New("luabridge: no logger, or no cache")
 	case len(opt.Filters) == 0:
 		return nil, errors.New("luabridge: no filters")
 	case opt.Limits.Time <= 0, opt.Limits.Steps < 1, opt.Limits.Memory < 1:
@@ -171,7 +171,7 @@ func (f *filter) wants(q *proxy.Query) bool {
 func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
 	c := &modules.Call{
 		Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword,
-		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(),
+		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.context,
 	}
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
 	action, result, err := s.run(f.proto, c, entryFilter)

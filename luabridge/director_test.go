@@ -25,7 +25,7 @@ func newDirector(t testing.TB, text string, change ...func(*Options)) *Director 
 	t.Helper()
 	opt := Options{
 		Filters: []Filter{{Name: "test", Path: "test.lua", Text: text, WhenAuthenticated: true, WhenNoAuth: true}},
-		Deps:    &modules.Deps{Log: zap.NewNop(), Checker: noChecker{}, LogLevel: "info", LogFormat: "json", RedisPrefix: "usher:"},
+		Deps:    &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore(), Checker: noChecker{}, LogLevel: "info", LogFormat: "json", RedisPrefix: "usher:"},
 		Limits:  budget.Limits{Steps: 200000, Memory: 16 << 20, Time: 2 * time.Second}, PoolSize: 1,
 	}
 	for _, f := range change {
@@ -141,7 +141,7 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(Options{
 				Filters: []Filter{{Name: "x", Path: "/etc/usher/x.lua", Text: text}},
-				Deps:    &modules.Deps{Log: zap.NewNop()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
+				Deps: &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 			})
 			if err == nil || !strings.Contains(err.Error(), "/etc/usher/x.lua") || !strings.Contains(err.Error(), "2") {
 				t.Errorf("error: %v", err)

@@ -167,7 +167,7 @@ func TestWhichFiltersRun(t *testing.T) {
 func TestFaultsOfSeveralScripts(t *testing.T) {
 	filter := func(name, text string) Filter { return Filter{Name: name, Path: name + ".lua", Text: text} }
 	_, err := New(Options{
-		Deps: &modules.Deps{Log: zap.NewNop()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
+		Deps: &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 		Filters: []Filter{
 			filter("syntax", "local x = 1\nlocal y = ="),
 			filter("good", inFilter("")),
@@ -199,7 +199,7 @@ func TestFaultsOfSeveralScripts(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	good := Options{
-		Filters: []Filter{{Name: "x", Path: "x.lua", Text: inFilter("")}}, Deps: &modules.Deps{Log: zap.NewNop()},
+		Filters: []Filter{{Name: "x", Path: "x.lua", Text: inFilter("")}}, Deps: &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore()},
 		Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 	}
 	for name, change := range map[string]func(*Options){

@@ -39,7 +39,7 @@ func (d *Director) release(s *state, good bool) {
 		s = nil
 	} else {
 		s.L.SetTop(0)
-		s.call = nil // nothing of the request waits in the pool
+		s.call, s.context = nil, nil // nothing of the request waits in the pool
 		s.budget.Stop()
 	}
 	d.pool <- s

@@ -34,7 +34,7 @@ func (d *Director) probe(f Filter, proto *lua.FunctionProto) (raised, err error)
 	call := func() *modules.Call {
 		return &modules.Call{
 			Deps: d.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Quiet: true,
-			Ctx: ctx, Began: now, End: s.budget.End(),
+			Ctx: ctx, Began: now, End: s.budget.End(), Context: &s.context,
 		}
 	}
 	c := call()

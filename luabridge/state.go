@@ -26,6 +26,8 @@ type state struct {
 	budget budget.Budget
 	call   *modules.Call // whom it works for
 
+	context map[string]lua.LValue // nauthilus_context of the present request
+
 	envMeta     *lua.LTable            // of each request's globals
 	requestMeta *lua.LTable            // of each request's table
 	fronts      map[string]*lua.LTable // by name: the metatable of a library's front

@@ -16,6 +16,7 @@ import (
 
 	"usher/config"
 	"usher/control"
+	"usher/luabridge/modules"
 	"usher/protocol/dovecot"
 	"usher/protocol/nginx"
 	"usher/proxy"
@@ -67,7 +68,7 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		parts: parts{
 			log:     logs.log,
 			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(),
+			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(),
 		},
 		load: load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"usher/control"
+	"usher/luabridge/modules"
 	"usher/proxy/affinity"
 	"usher/proxy/passdb"
 )
@@ -65,7 +66,7 @@ func check(path string) (warnings []string, err error) {
 		return nil, err
 	}
 	p := parts{
-		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(),
+		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(),
 		metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
 	}
 	g, err := build(cfg, p, nil)

@@ -50,6 +50,7 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	workers *passdb.Workers
+	cache   *modules.Store // of nauthilus_cache
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -177,7 +178,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
 		},
 	})
 }

@@ -374,14 +374,18 @@ func FuzzFormat(f *testing.F) {
 	f.Add("%5.2f|%-10s|%q", 3.5, "x")
 	f.Add("%+05d %x", -7.0, "%")
 	f.Fuzz(func(t *testing.T, format string, n float64, s string) {
-		if strings.Contains(format, "c") && math.Abs(n) < 1 {
-			t.Skip() // the reference loses a byte 0
+		s = "x" + s // strtod reads more as a number than gopher-lua
+		if strings.Contains(format, "c") {
+			n = 65 // the reference loses a byte 0
 		}
 		if math.IsNaN(n) || math.Abs(n) >= 1<<62 || strings.ContainsAny(format+s, "\x00") || len(format)+len(s) > 4096 {
 			t.Skip()
 		}
-		if m := undefined.FindString(format); m != "" {
-			t.Skip() // what C leaves open
+		if undefined.MatchString(format) {
+			t.Skip()
+		}
+		if strings.ContainsAny(format, "sq") {
+			n = math.Trunc(math.Mod(n, 1e6)) + 0 // no -0, and as text gopher-lua's numbers have more digits
 		}
 		defer p.flush(t)
 		p.compare(t, "format", lua.LString(format), lua.LNumber(n), lua.LString(s), lua.LNumber(n))

@@ -5,8 +5,9 @@
 //
 // Results are those of Lua 5.1 (https://www.lua.org/manual/5.1/manual.html),
 // with these differences: a byte 0 in a pattern or in what %s and %c print is a
-// byte like others, as in Lua 5.2; %s takes every value, by tostring; table.concat
-// stops at the end of the table. Where scripts of Nauthilus could rely on it,
+// byte like others, as in Lua 5.2; %s takes every value, by tostring, whose numbers
+// have as many digits as gopher-lua gives them; table.concat stops at the end of
+// the table. Where scripts of Nauthilus could rely on it,
 // gopher-lua's leniency stays.
 //
 // The package knows Lua and the budget, and nothing of requests.

@@ -33,6 +33,7 @@ type Deps struct {
 	Checker      Checker
 	DenyUnlisted bool     // unlisted_backends: deny
 	Env          []string // names that os.getenv may read
+	Cache        *Store   // of nauthilus_cache; must be set
 	Debug        bool     // log.level is debug
 	LogLevel     string
 	LogFormat    string
@@ -57,6 +58,8 @@ type Call struct {
 	End   time.Time
 
 	Verdict proxy.Verdict
+	// Context is nauthilus_context, one for all scripts of a request.
+	Context *map[string]lua.LValue
 	// Env is the script's global table.
 	Env *lua.LTable
 	// Request is the request's table; see NewRequestMeta.
@@ -71,6 +74,7 @@ type Call struct {
 	random     *rand.Rand // of math.random; nil: not seeded
 	filled     bool       // Request is a plain table
 	logging    *lua.LTable
+	dryCache   *Store
 }
 
 // TextSet reports whether the script set a text for the client.
@@ -171,6 +175,8 @@ var All = []Module{
 	{"nauthilus_backend", newBackend},
 	{"nauthilus_backend_result", newBackendResult},
 	{"nauthilus_builtin", newBuiltin},
+	{"nauthilus_cache", newCache},
+	{"nauthilus_context", newContext},
 	{"nauthilus_util", newUtil},
 	{"usher", newUsher},
 }
@@ -180,10 +186,27 @@ func table(L *lua.LState, funcs map[string]lua.LGFunction) *lua.LTable {
 	return L.SetFuncs(L.CreateTable(0, len(funcs)), funcs)
 }
 
+// take takes steps and bytes for what a function is about to do.
+func take(L *lua.LState, steps, bytes int) {
+	b := budget.Of(L)
+	b.Work(L, steps)
+	b.Alloc(L, bytes)
+}
+
 // argError raises the error of a wrong argument: which, of what function, what
 // it was and what was expected.
 func argError(L *lua.LState, n int, function, expected string) {
-	L.RaiseError("bad argument #%d to %s (%s expected, got %s)", n, function, expected, typeName(L, n))
+	L.RaiseError("bad argument #%d to %s (%s expected, got %s)%s", n, function, expected, typeName(L, n), argValue(L, n))
+}
+
+// argValue is what an error text says of an argument's value, where that says
+// something.
+func argValue(L *lua.LState, n int) string {
+	switch v := L.Get(n).(type) {
+	case lua.LString, lua.LNumber, lua.LBool:
+		return ": " + budget.Of(L).Show(v)
+	}
+	return ""
 }
 
 func typeName(L *lua.LState, n int) string {

@@ -63,6 +63,8 @@ func (c *Call) newServer(L *lua.LState, e *proxy.Entry) *lua.LUserData {
 }
 
 func (c *Call) serverList(L *lua.LState, entries []*proxy.Entry) *lua.LTable {
+	const serverBytes = 48 + 16 // a userdata, and its place in the list
+	take(L, len(entries)/2, 128+serverBytes*len(entries))
 	t := L.CreateTable(len(entries), 0)
 	list := make([]lua.LUserData, len(entries))
 	for i, e := range entries {
@@ -95,11 +97,11 @@ func selectBackendServer(L *lua.LState) int {
 	}
 	host, ok := L.Get(1).(lua.LString)
 	if !ok {
-		wrong(1, typeName(L, 1))
+		wrong(1, typeName(L, 1)+argValue(L, 1))
 	}
 	port, ok := portOf(L.Get(2))
 	if !ok {
-		wrong(2, typeName(L, 2))
+		wrong(2, typeName(L, 2)+argValue(L, 2))
 	}
 	c := CallOf(L)
 	c.choose(string(host), port, proxy.Selected)
@@ -282,7 +284,7 @@ func applyBackendResult(L *lua.LState) int {
 	}
 	c := CallOf(L)
 	for _, a := range res.attributes {
-		c.change(changeOf(a))
+		c.change(L, changeOf(a))
 	}
 	if c.tracing() {
 		c.trace("apply_backend_result: %d attributes", len(res.attributes))
@@ -293,8 +295,9 @@ func applyBackendResult(L *lua.LState) int {
 // maxChanges bounds how many attributes one request may set.
 const maxChanges = 256
 
-func (c *Call) change(ch proxy.Change) {
+func (c *Call) change(L *lua.LState, ch proxy.Change) {
 	cs := &c.Verdict.Changes
+	take(L, 1+len(*cs)/4, 64)
 	if i := slices.IndexFunc(*cs, func(o proxy.Change) bool { return o.Name == ch.Name }); i >= 0 {
 		(*cs)[i] = ch
 		return
@@ -328,7 +331,7 @@ func removeFromBackendResult(L *lua.LState) int {
 	}
 	c := CallOf(L)
 	each(t, func(_, v lua.LValue) {
-		c.change(proxy.Change{Attr: proxy.Attr{Name: v.String()}, Remove: true})
+		c.change(L, proxy.Change{Attr: proxy.Attr{Name: v.String()}, Remove: true})
 	})
 	return 0
 }

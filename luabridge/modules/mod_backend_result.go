@@ -126,18 +126,25 @@ const (
 	maxValues = 4096
 )
 
-// A copier copies values, maxValues at most in all.
+// A copier copies values, maxValues at most in all. What is neither text, number,
+// boolean nor table is nil in the copy, or text.
 type copier struct {
 	L      *lua.LState
+	text   bool // not nil but text
 	copied int
+	bytes  int // of texts
 }
 
 func (c *copier) value(v lua.LValue, depth int) lua.LValue {
 	if c.copied++; c.copied > maxValues {
 		c.L.RaiseError("a table has over %d values", maxValues)
 	}
+	take(c.L, 4, 128)
 	switch v := v.(type) {
-	case lua.LString, lua.LNumber, lua.LBool:
+	case lua.LString:
+		c.bytes += len(v)
+		return v
+	case lua.LNumber, lua.LBool, *lua.LNilType:
 		return v
 	case *lua.LTable:
 		if depth == maxDepth {
@@ -145,11 +152,21 @@ func (c *copier) value(v lua.LValue, depth int) lua.LValue {
 		}
 		t := c.L.CreateTable(min(v.Len(), maxValues), 0)
 		each(v, func(k, v lua.LValue) {
+			switch k := k.(type) {
+			case lua.LString:
+				c.bytes += len(k)
+			case lua.LNumber, lua.LBool:
+			default:
+				return // a key that others could change
+			}
 			if v = c.value(v, depth+1); v != lua.LNil {
 				t.RawSet(k, v)
 			}
 		})
 		return t
+	}
+	if c.text {
+		return lua.LString(v.String())
 	}
 	return lua.LNil
 }

@@ -44,7 +44,7 @@ func statusMessageSet(L *lua.LState) int {
 		argError(L, 1, "status_message_set", "string")
 	}
 	c := CallOf(L)
-	c.Verdict.Text, c.textSet = c.Redact(string(text)), true
+	c.Verdict.Text, c.textSet = c.Shown(string(text), MaxText), true
 	return 0
 }
 

@@ -8,6 +8,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 	"go.uber.org/zap"
 
+	"usher/luabridge/budget"
 	"usher/proxy"
 )
 
@@ -53,6 +54,7 @@ func usherServers(L *lua.LState) int {
 
 func filterServers(L *lua.LState, f *lua.LTable, list []*proxy.Entry) []*proxy.Entry {
 	each(f, func(k, v lua.LValue) {
+		take(L, 1+len(list), 8*len(list))
 		text, ok := v.(lua.LString)
 		switch {
 		case k == lua.LString("tag") && ok:
@@ -87,8 +89,10 @@ func servers(L *lua.LState, n int, function string) []*proxy.Entry {
 	if !ok {
 		argError(L, n, function, "table of servers")
 	}
-	list := make([]*proxy.Entry, 0, t.Len())
-	for i := 1; i <= t.Len(); i++ {
+	length := budget.Of(L).Len(L, t)
+	take(L, 2*length, 8*length) // to read it, and to hash each
+	list := make([]*proxy.Entry, 0, length)
+	for i := 1; i <= length; i++ {
 		ud, ok := t.RawGetInt(i).(*lua.LUserData)
 		var e *proxy.Entry
 		if ok {
@@ -171,7 +175,7 @@ func usherDeny(L *lua.LState) int {
 	switch v := L.Get(1).(type) {
 	case *lua.LNilType:
 	case lua.LString:
-		c.Verdict.Text, c.textSet = c.Redact(string(v)), true
+		c.Verdict.Text, c.textSet = c.Shown(string(v), MaxText), true
 	default:
 		argError(L, 1, "deny", "string")
 	}
