@@ -47,6 +47,9 @@ func TestBudgets(t *testing.T) {
 		{name: "too many values", body: "\nreturn unpack({}, 1, 1e6)", kind: proxy.PolicyBudget, line: "test.lua", want: "depth"},
 		{name: "too many values of a text", body: "\nlocal n = select('#', (('x'):rep(7e4)):byte(1, -1))", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
 
+		{name: "too many values in a tail call", body: "\nlocal function f(...) return f('x', ...) end\nf(unpack({}, 1, 40000))", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
+		{name: "growing varargs", body: "\nlocal function f(...) return f('x', ...) end\nf()", kind: proxy.PolicyBudget, line: "test.lua:2", want: "director.steps"},
+
 		{name: "deadline", body: "\nwhile true do end", timeout: 20 * time.Millisecond, kind: proxy.PolicyTimeout, line: "test.lua:2", want: "director.timeout"},
 		{name: "deadline in pcall", body: "\nwhile true do pcall(function() while true do end end) end", timeout: 20 * time.Millisecond, kind: proxy.PolicyTimeout, line: "test.lua:2", want: "director.timeout"},
 		{name: "deadline in a coroutine", body: "\ncoroutine.wrap(function() while true do end end)()", timeout: 20 * time.Millisecond, kind: proxy.PolicyTimeout, line: "test.lua:2", want: "director.timeout"},

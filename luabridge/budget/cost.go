@@ -142,9 +142,22 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 			return b.work(len(x) / comparedPerStep)
 		}
 
-	case lua.OP_CALL, lua.OP_TAILCALL:
+	case lua.OP_CALL:
 		if _, ok := r[A].(*lua.LFunction); !ok {
 			return t.cannotCall(f, r[A], A)
+		}
+
+	case lua.OP_TAILCALL:
+		fn, ok := r[A].(*lua.LFunction)
+		if !ok {
+			return t.cannotCall(f, r[A], A)
+		}
+		// gopher-lua has lost the line by the time that it finds the stack full.
+		if B == 0 && !fn.IsG {
+			args := t.reg.top - (f.LocalBase + A)
+			if t.reg.top+args+int(fn.Proto.NumParameters)+int(fn.Proto.NumUsedRegisters) >= t.reg.maxSize {
+				return b.fail("registry overflow")
+			}
 		}
 
 	case lua.OP_TFORLOOP:

@@ -29,8 +29,10 @@ type frame struct {
 
 // registry is the beginning of lua.registry.
 type registry struct {
-	array []lua.LValue
-	top   int
+	array   []lua.LValue
+	top     int
+	growBy  int
+	maxSize int
 }
 
 // table is lua.LTable.

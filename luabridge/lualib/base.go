@@ -52,7 +52,7 @@ func OpenBase(L *lua.LState, theirs *lua.LTable, compile Compile) map[string]lua
 		"rawset":     rawset(get("rawset")),
 		"select":     selectValues(get("select")),
 		"tonumber":   text("tonumber"),
-		"tostring":   get("tostring"),
+		"tostring":   tostring(get("tostring")),
 		"type":       get("type"),
 		"unpack":     unpack,
 		"xpcall":     protected(get("xpcall")),
@@ -100,6 +100,15 @@ func protected(f lua.LGFunction) lua.LGFunction {
 			b.Work(L, traceSteps)
 		}
 		return n
+	}
+}
+
+func tostring(f lua.LGFunction) lua.LGFunction {
+	return func(L *lua.LState) int {
+		if _, ok := L.Get(1).(lua.LString); !ok {
+			budget.Of(L).Alloc(L, 2*valueBytes)
+		}
+		return f(L)
 	}
 }
 
