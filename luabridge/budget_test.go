@@ -189,7 +189,7 @@ func TestPanicInAModule(t *testing.T) {
 	}
 	// One outside of Lua's reach is one too.
 	d := newDirector(t, inFilter(``))
-	d.filters[0].proto = nil
+	d.filters[0].script = nil
 	if f := askFault(t, d, query("alice")); f.Kind != proxy.PolicyError || !strings.Contains(f.Error(), "panic") {
 		t.Errorf("fault %s: %v", f.Kind, f)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -42,6 +43,46 @@ func ReadFilter(path string) (Filter, error) {
 		return Filter{}, err
 	}
 	return Filter{Name: strings.TrimSuffix(filepath.Base(path), ".lua"), Path: path, Text: string(text)}, nil
+}
+
+// A script is a compiled policy, and what it names.
+type script struct {
+	proto   *lua.FunctionProto
+	globals []string // that it reads
+	texts   []string // that stand in it, fields' names among them
+}
+
+func newScript(path, text string) (*script, error) {
+	proto, err := compile(path, text)
+	if err != nil {
+		return nil, err
+	}
+	s := &script{proto: proto}
+	s.look(proto)
+	slices.Sort(s.globals)
+	slices.Sort(s.texts)
+	s.globals, s.texts = slices.Compact(s.globals), slices.Compact(s.texts)
+	return s, nil
+}
+
+// look finds the names in a function and in those within it.
+func (s *script) look(p *lua.FunctionProto) {
+	for _, inst := range p.Code {
+		const opShift, maskBx = 26, 1<<18 - 1
+		if int(inst>>opShift) == lua.OP_GETGLOBAL {
+			if k := int(inst & maskBx); k < len(p.Constants) { // else no instruction but its data
+				s.globals = append(s.globals, p.Constants[k].String())
+			}
+		}
+	}
+	for _, c := range p.Constants {
+		if text, ok := c.(lua.LString); ok {
+			s.texts = append(s.texts, string(text))
+		}
+	}
+	for _, f := range p.FunctionPrototypes {
+		s.look(f)
+	}
 }
 
 // compile turns Lua source into a prototype. Its errors begin with path:line.

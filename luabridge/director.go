@@ -50,7 +50,7 @@ type Director struct {
 
 type filter struct {
 	Filter
-	proto  *lua.FunctionProto
+	*script
 	health *health
 }
 
@@ -76,17 +76,17 @@ func New(opt Options) (*Director, error) {
 	d := &Director{opt: opt, pool: make(chan *state, opt.PoolSize), files: map[string]*lua.FunctionProto{}}
 	var faults, probed []error
 	for _, f := range opt.Filters {
-		proto, err := compile(f.Path, f.Text)
+		script, err := newScript(f.Path, f.Text)
 		if err == nil {
 			var raised error
-			raised, err = d.probe(f, proto)
+			raised, err = d.probe(f, script)
 			probed = append(probed, raised)
 		}
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		d.filters = append(d.filters, filter{f, proto, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
+		d.filters = append(d.filters, filter{f, script, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -174,7 +174,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.context,
 	}
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
-	action, result, err := s.run(f.proto, c, entryFilter)
+	action, result, err := s.run(f.script, c, entryFilter)
 	if err != nil {
 		return err
 	}

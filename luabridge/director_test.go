@@ -141,7 +141,7 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(Options{
 				Filters: []Filter{{Name: "x", Path: "/etc/usher/x.lua", Text: text}},
-				Deps: &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
+				Deps:    &modules.Deps{Log: zap.NewNop(), Cache: modules.NewStore()}, Limits: budget.Limits{Steps: 1000, Memory: 1 << 20, Time: time.Second},
 			})
 			if err == nil || !strings.Contains(err.Error(), "/etc/usher/x.lua") || !strings.Contains(err.Error(), "2") {
 				t.Errorf("error: %v", err)

@@ -39,6 +39,9 @@ func (d *Director) release(s *state, good bool) {
 		s = nil
 	} else {
 		s.L.SetTop(0)
+		for _, r := range s.requests {
+			r.Clear()
+		}
 		s.call, s.context = nil, nil // nothing of the request waits in the pool
 		s.budget.Stop()
 	}

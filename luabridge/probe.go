@@ -23,7 +23,7 @@ const (
 // and not the first login, looks for the entry function, and runs it with the
 // probe request. Nothing is logged, recorded or sent meanwhile. raised is what
 // the entry function raised.
-func (d *Director) probe(f Filter, proto *lua.FunctionProto) (raised, err error) {
+func (d *Director) probe(f Filter, script *script) (raised, err error) {
 	s := newState(d)
 	defer s.L.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Limits.Time)
@@ -38,13 +38,13 @@ func (d *Director) probe(f Filter, proto *lua.FunctionProto) (raised, err error)
 		}
 	}
 	c := call()
-	if _, _, err := s.run(proto, c, ""); err != nil {
+	if _, _, err := s.run(script, c, ""); err != nil {
 		return nil, err
 	}
 	if _, ok := c.Env.RawGetString(entryFilter).(*lua.LFunction); !ok {
 		return nil, fmt.Errorf("%s: defines no function %s", f.Path, entryFilter)
 	}
-	if _, _, err := s.run(proto, call(), entryFilter); err != nil {
+	if _, _, err := s.run(script, call(), entryFilter); err != nil {
 		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", f.Name, err, q.Request.Protocol, probeUser), nil
 	}
 	return nil, nil

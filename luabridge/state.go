@@ -28,10 +28,10 @@ type state struct {
 
 	context map[string]lua.LValue // nauthilus_context of the present request
 
-	envMeta     *lua.LTable            // of each request's globals
-	requestMeta *lua.LTable            // of each request's table
-	fronts      map[string]*lua.LTable // by name: the metatable of a library's front
-	director    *Director
+	envMeta  *lua.LTable            // of each request's globals
+	fronts   map[string]*lua.LTable // by name: the metatable of a library's front
+	requests map[*script]*modules.Requests
+	director *Director
 
 	stringMeta *lua.LTable // of texts
 	ownStrings bool        // the present request has given texts another one
@@ -39,7 +39,7 @@ type state struct {
 
 func newState(d *Director) *state {
 	L := lua.NewState(lualib.Options)
-	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}}
+	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}, requests: map[*script]*modules.Requests{}}
 	s.budget.Hints = s
 	budget.Attach(L, &s.budget)
 
@@ -73,7 +73,6 @@ func newState(d *Director) *state {
 	base := s.base(all)
 	base.Metatable = modules.Sealed(L, L.NewFunction(s.missingGlobal))
 	s.envMeta = modules.Sealed(L, base)
-	s.requestMeta = modules.NewRequestMeta(L)
 	return s
 }
 
@@ -171,7 +170,7 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 	}
 	c := modules.CallOf(L)
 	switch {
-	case mt == s.requestMeta:
+	case t == c.Request:
 		c.Fill(L, t)
 	case mt == s.envMeta:
 		t.Metatable = lua.LNil
@@ -370,11 +369,16 @@ func (s *state) Shown(text string, most int) string { return s.call.Shown(text, 
 // run runs a script's chunk in a fresh environment and then, unless entry is
 // empty, its entry function with the request. The results are valid until the
 // next run.
-func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (action, result lua.LValue, err error) {
+func (s *state) run(sc *script, c *modules.Call, entry string) (action, result lua.LValue, err error) {
 	L := s.L
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
 	c.Env = env
+	for _, name := range sc.globals {
+		if s.fronts[name] != nil {
+			env.RawSetString(name, s.own(c, name))
+		}
+	}
 	s.call, s.budget.Owner = c, c
 	L.Env = env
 	L.SetTop(0)
@@ -384,7 +388,7 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 		s.ownStrings = false
 	}
 
-	L.Push(L.NewFunctionFromProto(proto))
+	L.Push(L.NewFunctionFromProto(sc.proto))
 	if err := L.PCall(0, 0, nil); err != nil {
 		return nil, nil, s.fault(c, err)
 	}
@@ -395,8 +399,12 @@ func (s *state) run(proto *lua.FunctionProto, c *modules.Call, entry string) (ac
 	if !ok {
 		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
-	c.Request = L.CreateTable(0, 0)
-	c.Request.Metatable = s.requestMeta
+	requests := s.requests[sc]
+	if requests == nil {
+		requests = modules.NewRequests(L, sc.texts)
+		s.requests[sc] = requests
+	}
+	c.Request = requests.New(L, c)
 	L.Push(f)
 	L.Push(c.Request)
 	if err := L.PCall(1, 2, nil); err != nil {

@@ -130,28 +130,74 @@ func logging(c *Call) lua.LValue {
 // RequestFields are the names of the fields.
 func RequestFields() []string { return slices.Sorted(maps.Keys(requestFields)) }
 
-// NewRequestMeta makes the metatable of request tables: a field is made when it
-// is asked for, since a policy reads few of the fifty, each once or twice. A
-// script that writes gets them all first.
-func NewRequestMeta(L *lua.LState) *lua.LTable {
-	mt := Sealed(L, L.NewFunction(func(L *lua.LState) int {
+// RequestField is a field as the script of c sees it; nil when there is none of
+// that name.
+func RequestField(c *Call, name string) lua.LValue {
+	if field := requestFields[name]; field != nil {
+		return field(c)
+	}
+	return lua.LNil
+}
+
+// A Requests makes the tables that one script of a state gets as its request. A
+// policy reads few of the fifty fields. Those whose names stand in it lie in a
+// table behind the request's own, made before it runs, so that reading one costs
+// no call; any other is made when it is asked for, each time. A script that writes
+// gets them all first.
+type Requests struct {
+	meta   *lua.LTable // of the script's tables
+	fields *lua.LTable // behind them; scripts never get hold of it
+	named  []named
+}
+
+type named struct {
+	name string
+	make func(*Call) lua.LValue
+}
+
+// NewRequests prepares the requests of a script with these texts in it.
+func NewRequests(L *lua.LState, texts []string) *Requests {
+	r := &Requests{fields: L.CreateTable(0, 8)}
+	for _, name := range texts {
+		// The time must be the present one, and a table made for who wants it.
+		if field := requestFields[name]; field != nil && name != "latency" && name != "logging" {
+			r.named = append(r.named, named{name, field})
+		}
+	}
+	r.fields.Metatable = Sealed(L, L.NewFunction(func(L *lua.LState) int {
 		v := lua.LNil
 		if key, ok := L.Get(2).(lua.LString); ok {
-			if field := requestFields[string(key)]; field != nil {
-				v = field(CallOf(L))
-			}
+			v = RequestField(CallOf(L), string(key))
 		}
 		L.Push(v)
 		return 1
 	}))
-	mt.RawSetString("__newindex", L.NewFunction(func(L *lua.LState) int {
+	r.meta = Sealed(L, r.fields)
+	r.meta.RawSetString("__newindex", L.NewFunction(func(L *lua.LState) int {
 		t := L.CheckTable(1)
 		CallOf(L).Fill(L, t)
 		budget.Of(L).Store(L, t, -1)
 		L.RawSet(t, L.Get(2), L.Get(3))
 		return 0
 	}))
-	return mt
+	return r
+}
+
+// New makes the request of c. What the one before left is overwritten.
+func (r *Requests) New(L *lua.LState, c *Call) *lua.LTable {
+	for i := range r.named {
+		r.fields.RawSetString(r.named[i].name, r.named[i].make(c))
+	}
+	t := L.CreateTable(0, 0)
+	t.Metatable = r.meta
+	return t
+}
+
+// Clear forgets the password of the last request.
+func (r *Requests) Clear() {
+	if r.fields.RawGetString("password") != lua.LNil {
+		r.fields.RawSetString("password", emptyText)
+	}
 }
 
 // filledBytes is what the fifty fields take.
