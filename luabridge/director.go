@@ -169,10 +169,11 @@ func (f *filter) wants(q *proxy.Query) bool {
 // ask runs one filter and merges what it said into v: any refusal refuses, the
 // last selection wins, the first text stays.
 func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
-	c := &modules.Call{
+	c := &s.buf
+	c.Reset(modules.Call{
 		Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword,
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.context,
-	}
+	})
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
 	action, result, err := s.run(f.script, c, entryFilter)
 	if err != nil {

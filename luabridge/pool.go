@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"usher/luabridge/modules"
 	"usher/proxy"
 )
 
@@ -39,10 +40,12 @@ func (d *Director) release(s *state, good bool) {
 		s = nil
 	} else {
 		s.L.SetTop(0)
-		for _, r := range s.requests {
-			r.Clear()
+		for _, l := range s.loaded {
+			l.chunk.Env = nil
+			l.requests.Clear()
 		}
-		s.call, s.context = nil, nil // nothing of the request waits in the pool
+		s.buf.Reset(modules.Call{}) // nothing of the request waits in the pool
+		s.call, s.context = nil, nil
 		s.budget.Stop()
 	}
 	d.pool <- s

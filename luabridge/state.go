@@ -26,20 +26,27 @@ type state struct {
 	budget budget.Budget
 	call   *modules.Call // whom it works for
 
+	buf     modules.Call          // what call points to, but for probes
 	context map[string]lua.LValue // nauthilus_context of the present request
 
 	envMeta  *lua.LTable            // of each request's globals
 	fronts   map[string]*lua.LTable // by name: the metatable of a library's front
-	requests map[*script]*modules.Requests
+	loaded   map[*script]*loaded
 	director *Director
 
 	stringMeta *lua.LTable // of texts
 	ownStrings bool        // the present request has given texts another one
 }
 
+// loaded is a script as a state has it.
+type loaded struct {
+	chunk    *lua.LFunction // which no script gets hold of; its environment is the request's
+	requests *modules.Requests
+}
+
 func newState(d *Director) *state {
 	L := lua.NewState(lualib.Options)
-	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}, requests: map[*script]*modules.Requests{}}
+	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}, loaded: map[*script]*loaded{}}
 	s.budget.Hints = s
 	budget.Attach(L, &s.budget)
 
@@ -388,7 +395,13 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 		s.ownStrings = false
 	}
 
-	L.Push(L.NewFunctionFromProto(sc.proto))
+	ready := s.loaded[sc]
+	if ready == nil {
+		ready = &loaded{L.NewFunctionFromProto(sc.proto), modules.NewRequests(L, sc.texts)}
+		s.loaded[sc] = ready
+	}
+	ready.chunk.Env = env
+	L.Push(ready.chunk)
 	if err := L.PCall(0, 0, nil); err != nil {
 		return nil, nil, s.fault(c, err)
 	}
@@ -399,12 +412,7 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 	if !ok {
 		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
-	requests := s.requests[sc]
-	if requests == nil {
-		requests = modules.NewRequests(L, sc.texts)
-		s.requests[sc] = requests
-	}
-	c.Request = requests.New(L, c)
+	c.Request = ready.requests.New(L, c)
 	L.Push(f)
 	L.Push(c.Request)
 	if err := L.PCall(1, 2, nil); err != nil {

@@ -77,6 +77,13 @@ type Call struct {
 	dryCache   *Store
 }
 
+// Reset makes c another call, in the same memory.
+func (c *Call) Reset(to Call) {
+	clear(c.loaded)
+	to.loaded = c.loaded[:0]
+	*c = to
+}
+
 // TextSet reports whether the script set a text for the client.
 func (c *Call) TextSet() bool { return c.textSet }
 
