@@ -140,7 +140,7 @@ func (t *Thread) cannotCall(f *frame, v lua.LValue, reg int) bool {
 	}
 	if v == lua.LNil {
 		s := t.origin(f, reg, f.Pc-1)
-		if s.kind == "field" || s.kind == "method" {
+		if s.of != nil {
 			if owner, nearest := t.missing(s.of, s.name); owner != "" {
 				return t.budget.fail("attempt to call %s, which %s has not%s", s.name, owner, didYouMean(nearest))
 			}
@@ -183,8 +183,10 @@ func (t *Thread) named(f *frame, reg int, v lua.LValue) (what, hint string) {
 		_, nearest := t.missing(nil, s.name)
 		hint = didYouMean(nearest)
 	case "field":
-		_, nearest := t.missing(s.of, s.name)
-		hint = didYouMean(nearest)
+		if s.of != nil {
+			_, nearest := t.missing(s.of, s.name)
+			hint = didYouMean(nearest)
+		}
 	}
 	return what, hint
 }
@@ -193,16 +195,16 @@ func (t *Thread) named(f *frame, reg int, v lua.LValue) (what, hint string) {
 type source struct {
 	kind string // local, global, upvalue, field, method; "": unknown
 	name string
-	of   lua.LValue // of a field or method: whose, or nil
+	of   lua.LValue // of a field or method: whose; nil: unknown
 }
 
 // origin finds out where the value of a register came from, as far as the code
 // before pc tells.
 func (t *Thread) origin(f *frame, reg, pc int) source {
-	if name, ok := f.Fn.LocalName(reg+1, pc); ok {
+	p := f.Fn.Proto
+	if name := localName(p, reg, pc); name != "" {
 		return source{kind: "local", name: name}
 	}
-	p := f.Fn.Proto
 	for i := pc - 1; i >= 0; i-- {
 		inst := p.Code[i]
 		A, B, C := int(inst>>18&maskA), int(inst&maskBC), int(inst>>9&maskBC)
@@ -223,7 +225,7 @@ func (t *Thread) origin(f *frame, reg, pc int) source {
 		case lua.OP_GETTABLEKS:
 			return source{"field", text(p, C&^constRK), t.value(f, B, i)}
 		case lua.OP_SELF:
-			return source{"method", text(p, C&^constRK), t.value(f, B, i)}
+			return source{"method", text(p, C&^constRK), t.reg.array[f.LocalBase+reg+1]}
 		case lua.OP_SETTABLE, lua.OP_SETTABLEKS, lua.OP_SETGLOBAL, lua.OP_SETUPVAL, lua.OP_TEST,
 			lua.OP_EQ, lua.OP_LT, lua.OP_LE, lua.OP_JMP, lua.OP_RETURN, lua.OP_SETLIST, lua.OP_CLOSE:
 			continue // A is not what they write
@@ -231,6 +233,23 @@ func (t *Thread) origin(f *frame, reg, pc int) source {
 		return source{}
 	}
 	return source{}
+}
+
+// localName is the local variable that a register is at pc, or "". gopher-lua's
+// own LocalName misses a variable's first instruction.
+func localName(p *lua.FunctionProto, reg, pc int) string {
+	for _, l := range p.DbgLocals {
+		if l.StartPc > pc {
+			break
+		}
+		if pc <= l.EndPc {
+			if reg == 0 {
+				return l.Name
+			}
+			reg--
+		}
+	}
+	return ""
 }
 
 // value is what a register held at pc, if it can still be told.

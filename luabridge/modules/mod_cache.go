@@ -221,7 +221,7 @@ func cachePopAll(L *lua.LState) int {
 // cacheKeys returns the keys, sorted.
 func cacheKeys(L *lua.LState) int {
 	s, now := CallOf(L).store(), time.Now()
-	n := s.size()
+	n := s.Len()
 	take(L, n, 64*n)
 	s.mu.Lock()
 	keys := make([]string, 0, len(s.entries))
@@ -241,11 +241,12 @@ func cacheKeys(L *lua.LState) int {
 }
 
 func cacheSize(L *lua.LState) int {
-	L.Push(lua.LNumber(CallOf(L).store().size()))
+	L.Push(lua.LNumber(CallOf(L).store().Len()))
 	return 1
 }
 
-func (s *Store) size() int {
+// Len is how many entries there are.
+func (s *Store) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.entries)
