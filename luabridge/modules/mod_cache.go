@@ -60,7 +60,7 @@ func cacheSet(L *lua.LState) int {
 	e := entry(L, key, L.CheckAny(2))
 	now := time.Now()
 	if ttl := L.OptNumber(3, 0); ttl >= 1 {
-		e.end = now.Add(time.Duration(min(float64(int64(ttl)), 1e9)) * time.Second)
+		e.end = now.Add(time.Duration(min(float64(ttl), 1e9)) * time.Second)
 	}
 	s := CallOf(L).store()
 	s.mu.Lock()
