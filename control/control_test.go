@@ -184,6 +184,14 @@ func TestHTTP(t *testing.T) {
 	for _, service := range []string{"imap", "x\"} evil", "user1@example.org"} {
 		m.Decided(&proxy.Request{Adapter: "dovecot", Protocol: service, User: "alice"}, &proxy.Decision{Outcome: proxy.Routed, Reason: proxy.Sticky})
 	}
+	m.SetPolicies([]string{"gone", "kept"})
+	m.PolicyFailing("gone", true)
+	m.PolicyFailing("kept", true)
+	m.SetPolicies([]string{"kept", "other"})
+	m.PolicyFailing("gone", true) // a late request's
+	m.PolicyFailing("other", true)
+	m.PolicySteps(42)
+	m.PolicySteps(200000)
 	m.PolicyRan(time.Microsecond, true, nil)
 	m.PolicyRan(time.Microsecond, false, &proxy.PolicyFault{Kind: proxy.PolicyBudget, Err: errors.New("steps")})
 
@@ -198,6 +206,11 @@ func TestHTTP(t *testing.T) {
 		`usher_policy_errors_total{kind="budget"} 1`,
 		`usher_policy_errors_total{kind="error"} 0`,
 		`usher_policy_errors_total{kind="result"} 1`,
+		`usher_policy_steps_count 2`,
+		`usher_policy_steps_sum 200042`,
+		`usher_policy_steps_bucket{le="50"} 1`,
+		`usher_policy_failing{policy="kept"} 0`,
+		`usher_policy_failing{policy="other"} 1`,
 		`usher_backend_up{backend="[::1]:143",protocol="imap"} 1`,
 		`usher_backend_check_seconds_count{backend="[::1]:143",protocol="imap"} 1`,
 		`usher_backend_transitions_total{backend="[::1]:143",protocol="imap"} 1`,
@@ -206,7 +219,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	for _, bad := range []string{"evil", "alice", "user1", "127.0.0.9"} {
+	for _, bad := range []string{"evil", "alice", "user1", "127.0.0.9", `policy="gone"`} {
 		if strings.Contains(text, bad) {
 			t.Errorf("the metrics tell %q", bad)
 		}

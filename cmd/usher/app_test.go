@@ -57,7 +57,12 @@ func write(t *testing.T, path, text string) {
 }
 
 // authHTTP asks as nginx does and returns Auth-Status.
-func authHTTP(sock string) (string, error) {
+func authHTTP(sock string) (string, error) { return askHTTP(sock, "Auth-Status") }
+
+// authServer asks as nginx does and returns Auth-Server.
+func authServer(sock string) (string, error) { return askHTTP(sock, "Auth-Server") }
+
+func askHTTP(sock, header string) (string, error) {
 	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -79,7 +84,7 @@ func authHTTP(sock string) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
-	return resp.Header.Get("Auth-Status"), nil
+	return resp.Header.Get(header), nil
 }
 
 // A login that waits for the first checks is answered though a reload replaces
@@ -128,6 +133,54 @@ backend_server_monitoring:
 	}
 	if status, err := authHTTP(sock); err != nil || status != "OK" {
 		t.Errorf("the login after the reload: %q, %v", status, err)
+	}
+}
+
+// A login that the old script works on is answered by the old script, while new
+// ones get the new.
+func TestReload_FinishesOnTheOldScript(t *testing.T) {
+	slow, err := net.Listen("tcp", "127.0.0.9:0") // accepts, and never speaks TLS
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	dir := shortDir(t)
+	sock, script := filepath.Join(dir, "n.sock"), filepath.Join(dir, "route.lua")
+	write(t, script, fmt.Sprintf(`function nauthilus_call_filter(request)
+		nauthilus_backend.check_backend_connection("imap", "127.0.0.9", %d, true, true, false)
+		nauthilus_backend.select_backend_server("192.0.2.1", 143)
+	end`, slow.Addr().(*net.TCPAddr).Port))
+	a := runApp(t, dir, fmt.Sprintf(`nginx: {listeners: [{address: "unix:%s"}]}
+control: {address: "", http: ""}
+director: {script: "%s", timeout: 20s}
+affinity: {mode: "off"} # else who comes second takes the first one's host
+`, sock, script))
+	old := make(chan string, 1)
+	go func() {
+		host, err := authServer(sock)
+		old <- fmt.Sprint(host, err)
+	}()
+	conn, err := slow.Accept() // the script waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, script, `function nauthilus_call_filter(request) nauthilus_backend.select_backend_server("192.0.2.2", 143) end`)
+	if err := a.Reload(false); err != nil {
+		t.Fatal(err)
+	}
+	if host, err := authServer(sock); err != nil || host != "192.0.2.2" {
+		t.Errorf("a new login: %q, %v", host, err)
+	}
+	write(t, script, `function nauthilus_call_filter(`)
+	if err := a.Reload(false); err == nil || !strings.Contains(err.Error(), "route.lua:1:") {
+		t.Errorf("a broken script: %v", err)
+	}
+	if host, err := authServer(sock); err != nil || host != "192.0.2.2" {
+		t.Errorf("after the broken script: %q, %v", host, err)
+	}
+	conn.Close()
+	if got := <-old; got != "192.0.2.1<nil>" {
+		t.Errorf("the old login: %s", got)
 	}
 }
 
