@@ -47,6 +47,10 @@ lint: ## gofmt, go vet, golangci-lint
 bench: ## benchmarks; compare two runs with: make benchstat OLD=a.txt NEW=b.txt
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $$($(GO) list ./... | grep -v /test/servers)
 
+.PHONY: bench-lua
+bench-lua: ## what a policy costs, and each function, and how long others wait for a bad client
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 0.3s -count 3 ./luabridge | awk -f test/bench-lua.awk
+
 .PHONY: benchstat
 benchstat:
 	$(TOOL) benchstat $(OLD) $(NEW)

@@ -80,11 +80,10 @@ func TestBudgets(t *testing.T) {
 			if text := fault.Error(); !strings.Contains(text, tt.line) || !strings.Contains(text, tt.want) || !strings.HasPrefix(text, "policy test: ") {
 				t.Errorf("error %q, want one with %q and %q", text, tt.line, tt.want)
 			}
-			if after := <-d.pool; after != nil {
+			after := <-d.pool
+			d.pool <- after
+			if after == before {
 				t.Error("the state is kept")
-				d.pool <- after
-			} else {
-				d.pool <- nil
 			}
 			direct(t, d, query("alice"))
 		})

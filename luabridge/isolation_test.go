@@ -238,17 +238,23 @@ func TestPackagePath(t *testing.T) {
 // the request.
 func TestStateKeepsNothing(t *testing.T) {
 	d := newDirector(t, inFilter(`if request.username == "mallory" then error("x") end`))
+	look := func() *state {
+		s := <-d.pool
+		d.pool <- s
+		return s
+	}
+	direct(t, d, query("alice"))
+	first := look()
 	if _, err := d.Direct(t.Context(), query("mallory")); err == nil {
 		t.Fatal("no error")
 	}
-	if s := <-d.pool; s != nil {
+	if look() == first {
 		t.Error("a state that failed is kept")
-	} else {
-		d.pool <- s
 	}
+	second := look()
 	direct(t, d, query("alice"))
 	s := <-d.pool
-	if s == nil {
+	if s != second {
 		t.Fatal("a state that worked is thrown away")
 	}
 	if s.call != nil || s.budget.Owner != nil {

@@ -32,12 +32,13 @@ func (d *Director) acquire(ctx context.Context, end time.Time) (*state, error) {
 	return s, nil
 }
 
-// release gives a state back. One that failed is thrown away: nobody knows what
-// the script left half-done.
+// release gives a state back. One that failed is thrown away, since nobody knows
+// what the script left half-done; whose request it was makes the next one, and
+// nobody else waits for that.
 func (d *Director) release(s *state, good bool) {
 	if !good {
 		s.L.Close()
-		s = nil
+		s = newState(d)
 	} else {
 		s.L.SetTop(0)
 		for _, l := range s.loaded {

@@ -47,6 +47,9 @@ func (m *matcher) tick() {
 	}
 }
 
+// charge takes the steps of what was compared since it did so last.
+//
+//go:noinline
 func (m *matcher) charge() {
 	n := m.work
 	m.work = 0
@@ -129,7 +132,10 @@ func (m *matcher) run(s, p int) int {
 			}
 		}
 
-		end := m.classEnd(p)
+		end := p + 1
+		if m.p[p] == '%' || m.p[p] == '[' {
+			end = m.classEnd(p)
+		}
 		var suffix byte
 		if end < len(m.p) {
 			suffix = m.p[end]
