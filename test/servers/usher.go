@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -165,6 +166,7 @@ type Decision struct {
 	By      string `json:"by"`
 	Reason  string `json:"reason"`
 	TookUS  int64  `json:"took_us"`
+	Error   string `json:"error"`
 }
 
 // parseDecision returns the decision that the line tells, if it does.
@@ -227,4 +229,21 @@ func removeBinary() error {
 		return nil
 	}
 	return os.RemoveAll(binary.dir)
+}
+
+// Get fetches a path of the HTTP listener.
+func (u *Usher) Get(t testing.TB, path string) string {
+	t.Helper()
+	client := http.Client{Timeout: patience}
+	resp, err := client.Get("http://" + u.HTTP + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	defer client.CloseIdleConnections()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
