@@ -9,7 +9,7 @@ import (
 // What things take of memory, in bytes, measured with Go 1.26; see TestCosts.
 const (
 	tableBytes   = 96   // an empty table
-	slotBytes    = 24   // an element of its array: the value, and its number
+	slotBytes    = 32   // an element of its array: the value, and its number
 	hashBytes    = 320  // the first key
 	lateBytes    = 2300 // the first text as key, of a table that was made as {}
 	keyBytes     = 220  // each further key: it stands in two maps and a list

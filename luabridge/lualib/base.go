@@ -18,9 +18,17 @@ const (
 	coroutineBytes = coroutineSlots*16 + callDepth*frameBytes + 1024
 )
 
-// loadFactor is how many bytes the syntax tree and the code of a byte of source
-// take, at most; TestLoadFactor measures it.
-const loadFactor = 160
+// What the syntax tree and the code of a source take, measured by TestLoadCost:
+// for each, for each of its bytes, and for each of its functions.
+const (
+	loadBytes     = 30000
+	sourceBytes   = 400
+	functionBytes = 12000
+)
+
+func loadCost(source string) int {
+	return loadBytes + sourceBytes*len(source) + functionBytes*strings.Count(source, "function")
+}
 
 // Options are those of a state whose stacks grow as the constants above say.
 var Options = lua.Options{
@@ -173,8 +181,8 @@ type Compile func(source, name string) (*lua.FunctionProto, error)
 // compiled pushes the function of a source, or nil and what is wrong.
 func (c Compile) compiled(L *lua.LState, source, name string) int {
 	b := budget.Of(L)
-	b.Alloc(L, loadFactor*len(source))
-	b.Work(L, 10+2*len(source))
+	b.Alloc(L, loadCost(source))
+	b.Work(L, 200+2*len(source))
 	proto, err := c(source, name)
 	if err != nil {
 		L.Push(lua.LNil)
