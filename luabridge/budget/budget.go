@@ -108,18 +108,13 @@ func (b *Budget) Exceed(which error) {
 	if b.fault != nil {
 		return
 	}
-	switch which {
-	case ErrSteps:
-		b.fault = fmt.Errorf("%w (director.steps: %d)", which, b.limits.Steps)
-	case ErrMemory:
-		b.fault = fmt.Errorf("%w (director.memory: %d bytes)", which, b.limits.Memory)
-	case ErrDeadline:
-		b.fault = fmt.Errorf("%w (director.timeout: %s)", which, b.limits.Time)
-	case ErrThreads:
-		b.fault = fmt.Errorf("%w (%d)", which, maxThreads)
-	default:
-		b.fault = which
+	limit := map[error]string{
+		ErrSteps:    fmt.Sprintf(" (director.steps: %d)", b.limits.Steps),
+		ErrMemory:   fmt.Sprintf(" (director.memory: %d bytes)", b.limits.Memory),
+		ErrDeadline: fmt.Sprintf(" (director.timeout: %s)", b.limits.Time),
+		ErrThreads:  fmt.Sprintf(" (%d)", maxThreads),
 	}
+	b.fault = fmt.Errorf("%w%s", which, limit[which])
 	b.alarm = always
 }
 

@@ -16,15 +16,13 @@ func TestLayout(t *testing.T) {
 	if err := Layout(); err != nil {
 		t.Fatal(err)
 	}
-	type moved struct {
-		Metatable lua.LValue
-		dict      map[lua.LValue]lua.LValue
-	}
-	type changed struct {
-		Metatable lua.LValue
-		array     []lua.LString
-	}
-	for _, other := range []reflect.Type{reflect.TypeFor[moved](), reflect.TypeFor[changed]()} {
+	const here = "usher/luabridge/budget"
+	metatable := reflect.StructField{Name: "Metatable", Type: reflect.TypeFor[lua.LValue]()}
+	moved := reflect.StructField{Name: "dict", PkgPath: here, Type: reflect.TypeFor[map[lua.LValue]lua.LValue]()}
+	changed := reflect.StructField{Name: "array", PkgPath: here, Type: reflect.TypeFor[[]lua.LString]()}
+	for _, other := range []reflect.Type{
+		reflect.StructOf([]reflect.StructField{metatable, moved}), reflect.StructOf([]reflect.StructField{metatable, changed}),
+	} {
 		if err := sameLayout(reflect.TypeFor[lua.LTable](), other); err == nil {
 			t.Errorf("%v passes for a table", other)
 		}

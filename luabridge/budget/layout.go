@@ -31,7 +31,7 @@ type frame struct {
 type registry struct {
 	array   []lua.LValue
 	top     int
-	growBy  int
+	_       int // growBy
 	maxSize int
 }
 
@@ -89,6 +89,9 @@ var layoutFault = func() error {
 func sameLayout(theirs, ours reflect.Type) error {
 	for i := range ours.NumField() {
 		o := ours.Field(i)
+		if o.Name == "_" {
+			continue
+		}
 		t, ok := theirs.FieldByName(o.Name)
 		same := ok && t.Offset == o.Offset &&
 			(t.Type == o.Type || t.Type.Kind() == reflect.Pointer && o.Type.Kind() == reflect.Pointer)

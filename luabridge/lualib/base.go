@@ -155,12 +155,7 @@ func unpack(L *lua.LState) int {
 	t := L.CheckTable(1)
 	b := budget.Of(L)
 	from := optInt(L, 2, 1)
-	to := from - 1
-	if L.Get(3) != lua.LNil {
-		to = checkInt(L, 3)
-	} else {
-		to = b.Len(L, t)
-	}
+	to := optInt(L, 3, b.Len(L, t))
 	if from > to {
 		return 0
 	}
