@@ -10,7 +10,6 @@ import (
 
 	"usher/luabridge/modules"
 	"usher/proxy"
-	"usher/proxy/affinity"
 )
 
 // The probe request: a login that could be, of a user who is not.
@@ -71,8 +70,10 @@ func (d *Director) probeQuery(f *Filter) *proxy.Query {
 		User: probeUser, Password: proxy.NewSecret(probePassword), NoAuth: noAuth,
 		Client: netip.MustParseAddrPort("192.0.2.1:49152"), Local: netip.MustParseAddrPort("198.51.100.1:143"),
 	}
-	return &proxy.Query{
-		Request: r, User: probeUser, ID: "probe", Key: affinity.Key{Name: probeUser}, View: view, DryRun: true,
+	q := &proxy.Query{
+		Request: r, User: probeUser, ID: "probe", View: view, DryRun: true,
 		Authenticated: noAuth || f.WhenAuthenticated || !f.WhenUnauthenticated,
 	}
+	q.Key.Name = probeUser
+	return q
 }
