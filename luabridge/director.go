@@ -138,14 +138,14 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 			continue
 		}
 		err := s.ask(ctx, f, q, &v)
-		if err != nil {
-			err = policyFault(s.budget.Fault(), f, err)
-		}
+		failing := false
 		if counted && ctx.Err() == nil {
-			f.health.ran(err)
+			failing = f.health.ran(err)
 		}
 		if err != nil {
-			return proxy.Verdict{}, err
+			fault := policyFault(s.budget.Fault(), f, err)
+			fault.Reported = failing
+			return proxy.Verdict{}, fault
 		}
 	}
 	good = true
@@ -208,7 +208,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 }
 
 // policyFault says of which kind a failure is.
-func policyFault(used error, f *filter, err error) error {
+func policyFault(used error, f *filter, err error) *proxy.PolicyFault {
 	kind := proxy.PolicyError
 	switch {
 	case used == nil:

@@ -32,10 +32,10 @@ type health struct {
 	warned  time.Time
 }
 
-// ran notes the end of a run.
-func (h *health) ran(err error) {
+// ran notes the end of a run, and reports whether the policy is failing.
+func (h *health) ran(err error) (failing bool) {
 	if err == nil && h.failures.Load() == 0 {
-		return
+		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,6 +65,7 @@ func (h *health) ran(err error) {
 		h.log.Info("policy is no longer failing", zap.String("script", h.policy),
 			zap.Int("failed", n), zap.Int("of_last", window))
 	}
+	return h.failing
 }
 
 func (h *health) report(failing bool) {

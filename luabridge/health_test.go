@@ -2,6 +2,7 @@ package luabridge
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -26,8 +27,12 @@ func TestFailingPolicy(t *testing.T) {
 				if bad {
 					q.Request.ClientID = "bad"
 				}
-				if _, err := d.Direct(t.Context(), q); (err != nil) != bad {
+				_, err := d.Direct(t.Context(), q)
+				if (err != nil) != bad {
 					t.Fatal(err)
+				}
+				if f := (*proxy.PolicyFault)(nil); errors.As(err, &f) && f.Reported != d.filters[0].health.failing {
+					t.Errorf("reported: %v", f.Reported)
 				}
 			}
 		}

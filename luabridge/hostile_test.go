@@ -47,7 +47,7 @@ func TestHostileNames(t *testing.T) {
 			if fault.Kind != proxy.PolicyBudget || !strings.Contains(fault.Error(), "test.lua:1: budget of steps used up (director.steps: 200000)") {
 				t.Errorf("fault %s: %v", fault.Kind, fault)
 			}
-			if took > time.Second { // 2 ms, on a machine that does nothing else
+			if took > 5*time.Second { // 6 ms, on a machine that does nothing else
 				t.Errorf("took %s", took)
 			}
 			if grown > 1<<20 {
@@ -165,7 +165,7 @@ func TestDeadlineIsKept(t *testing.T) {
 				t.Errorf("fault %s: %v", fault.Kind, fault)
 			}
 			// Many of these run at once, on a machine that may have other work.
-			if took > limit+2*time.Second {
+			if took > limit+5*time.Second {
 				t.Errorf("took %s", took)
 			}
 			t.Logf("took %s", took)

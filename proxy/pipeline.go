@@ -261,7 +261,7 @@ func (n *run) validNames() error {
 func (n *run) afterRefusal(ctx context.Context) {
 	n.q.Authenticated = false
 	n.q.View = n.opt.Backends.View()
-	if _, err := n.ask(ctx); err != nil {
+	if _, err := n.ask(ctx); err != nil && !reported(err) {
 		n.log.Warn("policy failed after a refused password", zap.Error(err))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"usher/proxy/affinity"
@@ -189,10 +190,10 @@ func TestHandle(t *testing.T) {
 			},
 			want: "tempfail usher no_backend"},
 		{name: "policy error", director: func(*Query) (Verdict, error) {
-			return Verdict{}, &PolicyFault{PolicyError, errors.New("x.lua:1: boom")}
+			return Verdict{}, &PolicyFault{Kind: PolicyError, Err: errors.New("x.lua:1: boom")}
 		}, want: "tempfail usher policy_error"},
 		{name: "policy budget", director: func(*Query) (Verdict, error) {
-			return Verdict{}, &PolicyFault{PolicyBudget, errors.New("steps")}
+			return Verdict{}, &PolicyFault{Kind: PolicyBudget, Err: errors.New("steps")}
 		}, want: "tempfail usher policy_budget"},
 		{name: "an unknown error of the policy", director: func(*Query) (Verdict, error) { return Verdict{}, errors.New("?") },
 			want: "tempfail usher policy_error"},
@@ -490,6 +491,43 @@ func TestDecisionLine(t *testing.T) {
 	} {
 		if got[k] != want {
 			t.Errorf("%s: %v, want %v", k, got[k], want)
+		}
+	}
+
+	// A tempfail is a warning, unless it is one of many that were warned of.
+	for _, tt := range []struct {
+		d    Decision
+		want zapcore.Level
+	}{
+		{Decision{Outcome: Routed}, zap.InfoLevel},
+		{Decision{Outcome: TempFail, Reason: NoBackend}, zap.WarnLevel},
+		{Decision{Outcome: TempFail, Reason: PolicyError, Err: &PolicyFault{Kind: PolicyError, Err: errors.New("x.lua:1: boom")}}, zap.WarnLevel},
+		{Decision{Outcome: TempFail, Reason: PolicyError, Err: &PolicyFault{Kind: PolicyError, Err: errors.New("x.lua:1: boom"), Reported: true}}, zap.InfoLevel},
+	} {
+		logs.TakeAll()
+		p.Record(r, tt.d)
+		if got := logs.All()[0]; got.Level != tt.want || tt.d.Err != nil && got.ContextMap()["error"] != "x.lua:1: boom" {
+			t.Errorf("%+v is logged as %+v", tt.d, got)
+		}
+	}
+}
+
+// After a refused password too a policy that is known to fail is no news.
+func TestAfterRefusal_Reported(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		core, logs := observer.New(zap.WarnLevel)
+		p, err := New(Options{
+			Verifier: fakeVerifier(func(*Request) (Identity, error) { return Identity{}, &Denial{By: "passdb:x", Reason: BadPassword} }),
+			Director: fakeDirector(func(*Query) (Verdict, error) {
+				return Verdict{}, &PolicyFault{Kind: PolicyError, Err: errors.New("boom"), Reported: known}
+			}),
+			Backends: fakeBackends{view: NewView(inventory())}, Names: fakeNames{}, Recorder: &recorder{}, Affinity: AffinityOff, Log: zap.New(core),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := p.Handle(t.Context(), request()); d.Outcome != Denied || (logs.Len() == 0) != known {
+			t.Errorf("reported %v: %s, %d warnings", known, d.Outcome, logs.Len())
 		}
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"usher/proxy/affinity"
@@ -68,6 +69,15 @@ type Verdict struct {
 type PolicyFault struct {
 	Kind Reason // PolicyError, PolicyBudget, PolicyTimeout
 	Err  error
+	// Reported: the policy fails again and again, of which the Director warns by
+	// itself; for this one request nobody needs a warning.
+	Reported bool
+}
+
+// reported reports whether an error is a fault that has been warned of.
+func reported(err error) bool {
+	f := (*PolicyFault)(nil)
+	return errors.As(err, &f) && f.Reported
 }
 
 // Error implements error.

@@ -11,7 +11,7 @@ import (
 func (p *Pipeline) record(r *Request, d *Decision) {
 	p.opt.Recorder.Decided(r, d)
 	level := zapcore.InfoLevel
-	if d.Outcome == TempFail {
+	if d.Outcome == TempFail && !reported(d.Err) {
 		level = zapcore.WarnLevel
 	}
 	if ce := p.log.Check(level, "decision"); ce != nil {
