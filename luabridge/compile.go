@@ -114,14 +114,31 @@ func compile(path, text string) (*lua.FunctionProto, error) {
 // slashes: nothing outside the path can be named.
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// module returns the compiled file of package_path for a name. Files are read
-// once: a reload reads them again.
+// maxMissing bounds how many names of modules that are not there are remembered:
+// a policy may make them of what clients send.
+const maxMissing = 1000
+
+// A module is a file of package_path as it was found first, or why it was not.
+type module struct {
+	proto *lua.FunctionProto
+	err   error
+}
+
+// module returns the compiled file of package_path for a name. Files are looked
+// for once: a reload looks again.
 func (d *Director) module(name string) (*lua.FunctionProto, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if p := d.files[name]; p != nil {
-		return p, nil
+	if m, ok := d.files.Load(name); ok {
+		m := m.(module)
+		return m.proto, m.err
 	}
+	proto, err := d.find(name)
+	if err == nil || d.missing.Add(1) <= maxMissing {
+		d.files.Store(name, module{proto, err})
+	}
+	return proto, err
+}
+
+func (d *Director) find(name string) (*lua.FunctionProto, error) {
 	if !moduleName.MatchString(name) {
 		return nil, errors.New("not found")
 	}
@@ -140,12 +157,7 @@ func (d *Director) module(name string) (*lua.FunctionProto, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := compile(path, f.Text)
-		if err != nil {
-			return nil, err
-		}
-		d.files[name] = p
-		return p, nil
+		return compile(path, f.Text)
 	}
 	return nil, fmt.Errorf("not found: usher has no such module, and it is not in director.package_path")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -44,8 +45,8 @@ type Director struct {
 	pool    chan *state // nil: a place whose state is not made yet
 	probed  error
 
-	mu    sync.Mutex
-	files map[string]*lua.FunctionProto // modules of package_path, by name
+	files   sync.Map     // string -> module: those of package_path, by name
+	missing atomic.Int64 // names that were asked for and are none
 }
 
 type filter struct {
@@ -73,7 +74,7 @@ func New(opt Options) (*Director, error) {
 	if opt.PoolSize < 1 {
 		opt.PoolSize = 4 * runtime.GOMAXPROCS(0)
 	}
-	d := &Director{opt: opt, pool: make(chan *state, opt.PoolSize), files: map[string]*lua.FunctionProto{}}
+	d := &Director{opt: opt, pool: make(chan *state, opt.PoolSize)}
 	var faults, probed []error
 	for _, f := range opt.Filters {
 		script, err := newScript(f.Path, f.Text)

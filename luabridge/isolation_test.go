@@ -167,7 +167,14 @@ func TestSandbox(t *testing.T) {
 		assert(string.dump == nil and string.__index == nil and rawget(string, "dump") == nil)
 		assert(type(os.time()) == "number" and type(os.date()) == "string" and type(os.clock()) == "number" and os.difftime(2, 1) == 1)
 		assert(getmetatable("") == nil and getmetatable(_G) == nil and getmetatable(string) == nil and getmetatable(request) == nil)
-		assert(dynamic_loader("nauthilus_util") == nil)`, query("alice"))
+		assert(dynamic_loader("nauthilus_util") == nil)
+		-- bytecode, of Lua 5.1 and of LuaJIT
+		for _, code in ipairs({"\027Lua\081\000\001\004\008\004\008\000", "\027LJ\002\000"}) do
+			local f, err = loadstring(code)
+			assert(f == nil and type(err) == "string")
+			f, err = load(function() local c = code code = nil return c end)
+			assert(f == nil and type(err) == "string")
+		end`, query("alice"))
 }
 
 func TestGetenv(t *testing.T) {
@@ -228,6 +235,10 @@ func TestPackagePath(t *testing.T) {
 	if got := luaError(t, `require({})`, path); !strings.Contains(got, "string expected, got table") {
 		t.Errorf("a table as name: %s", got)
 	}
+	// Names that are not there are remembered, but not without end.
+	ask(t, `
+		for i = 1, 3000 do assert(not pcall(require, "nothing" .. i)) end
+		assert(require("util").name == "util" and require("x") == "more")`, query("alice"), path, func(o *Options) { o.Limits.Steps = 1 << 30 })
 	// Without a path there is nothing to be had.
 	if got := luaError(t, `require("util")`); !strings.Contains(got, "not found") {
 		t.Errorf("no path: %s", got)
