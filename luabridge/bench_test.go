@@ -194,7 +194,7 @@ func BenchmarkFunction(b *testing.B) {
 		{"t[#t+1]", "local t = {}", "t[#t + 1] = i"},
 		{"math.random", "local f = math.random", "f(100)"},
 		{"pcall", "local f, g = pcall, function() end", "f(g)"},
-		{"coroutine.wrap", "local f = coroutine.wrap", "if i <= 50 then f(print) end"},
+		{"coroutine.wrap", "local f, g = coroutine.wrap, function() end", "if i <= 50 then f(g) end"},
 	} {
 		b.Run("call="+f.name, func(b *testing.B) {
 			benchmark(b, inFilter(f.before+" for i = 1, 100 do "+f.call+" end"), eight())

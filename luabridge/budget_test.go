@@ -42,8 +42,8 @@ func TestBudgets(t *testing.T) {
 		{name: "recursion through sort", body: "\nlocal function f() table.sort({1, 2}, f) end\nf()", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
 		{name: "recursion through __index", body: "\nlocal t = {} setmetatable(t, {__index = function(t, k) return t[k + 1] end})\nprint(t[1])", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
 		{name: "recursion through coroutines", body: "\nlocal function f() coroutine.wrap(f)() end\nf()", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
-		{name: "many coroutines", body: "\nfor i = 1, 1000 do coroutine.create(print) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
-		{name: "many coroutines in pcall", body: "\nfor i = 1, 1000 do pcall(coroutine.wrap, print) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
+		{name: "many coroutines", body: "\nfor i = 1, 1000 do coroutine.create(function() end) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
+		{name: "many coroutines in pcall", body: "\nfor i = 1, 1000 do pcall(coroutine.wrap, function() end) end", kind: proxy.PolicyBudget, line: "test.lua:2", want: "coroutines"},
 		{name: "too many values", body: "\nreturn unpack({}, 1, 1e6)", kind: proxy.PolicyBudget, line: "test.lua", want: "depth"},
 		{name: "too many values of a text", body: "\nlocal n = select('#', (('x'):rep(7e4)):byte(1, -1))", kind: proxy.PolicyBudget, line: "test.lua:2", want: "depth"},
 

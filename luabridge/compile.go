@@ -97,6 +97,9 @@ func compile(path, text string) (*lua.FunctionProto, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if line := tooDeep(chunk); line > 0 {
+		return nil, fmt.Errorf("%s:%d: nested over %d deep", path, line, maxNesting)
+	}
 	proto, err := lua.Compile(chunk, path)
 	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
 		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
@@ -104,6 +107,7 @@ func compile(path, text string) (*lua.FunctionProto, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	shorten(proto)
 	// A chunk can't name the table arg, which gopher-lua would make for each run
 	// of it: 2.7 KB.
 	proto.IsVarArg &^= lua.VarArgNeedsArg
@@ -113,6 +117,27 @@ func compile(path, text string) (*lua.FunctionProto, error) {
 // moduleName: what may stand in for ? in package_path. No dots in a row, no
 // slashes: nothing outside the path can be named.
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+// maxName is how much of a name is kept for errors and traces, in bytes. A trace
+// has a line for each call.
+const maxName = 60
+
+// shorten cuts the names that a function and those within it keep for errors.
+func shorten(p *lua.FunctionProto) {
+	cut := func(s *string) { *s = (*s)[:min(len(*s), maxName)] }
+	for i := range p.DbgCalls {
+		cut(&p.DbgCalls[i].Name)
+	}
+	for i := range p.DbgUpvalues {
+		cut(&p.DbgUpvalues[i])
+	}
+	for _, l := range p.DbgLocals {
+		cut(&l.Name)
+	}
+	for _, f := range p.FunctionPrototypes {
+		shorten(f)
+	}
+}
 
 // maxMissing bounds how many names of modules that are not there are remembered:
 // a policy may make them of what clients send.

@@ -45,10 +45,10 @@ func luaError(t testing.TB, statement string, change ...func(*Options)) string {
 	t.Helper()
 	v := ask(t, `local ok, err = pcall(function() `+statement+` end)
 		nauthilus_builtin.custom_log_add("err", ok and "none" or tostring(err))`, query("alice"), change...)
-	return position.ReplaceAllString(v.Logs[0].Value, "")
+	return ownPosition.ReplaceAllString(v.Logs[0].Value, "")
 }
 
-var position = regexp.MustCompile(`^test\.lua:\d+: `)
+var ownPosition = regexp.MustCompile(`^test\.lua:\d+: `)
 
 // logTo lets a Director log to an observer.
 func logTo(level zapcore.Level) (*observer.ObservedLogs, func(*Options)) {

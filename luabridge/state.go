@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func newState(d *Director) *state {
 	// Methods of texts go by a metatable of which scripts see nothing.
 	s.stringMeta = modules.Sealed(L, str)
 	L.SetMetatable(lua.LString(""), s.stringMeta)
-	mathLib := lib(lua.MathLibName)
+	mathLib := lualib.OpenMath(L, lib(lua.MathLibName))
 	mathLib.RawSetString("random", L.NewFunction(modules.Random))
 	mathLib.RawSetString("randomseed", L.NewFunction(modules.RandomSeed))
 	osLib := lualib.OpenOs(L, lib(lua.OsLibName))
@@ -88,7 +89,12 @@ func newState(d *Director) *state {
 func (s *state) base(all *lua.LTable) *lua.LTable {
 	L := s.L
 	funcs := lualib.OpenBase(L, all, func(source, name string) (*lua.FunctionProto, error) {
-		return compile(name, source)
+		proto, err := compile(name, source)
+		if err != nil { // without the token: it may be a part of something secret
+			text, _, _ := strings.Cut(err.Error(), " near ")
+			return nil, errors.New(text)
+		}
+		return proto, nil
 	})
 	// What walks or changes a table as it is must see it whole. Other values than
 	// tables are refused here: by itself gopher-lua lets scripts set the
@@ -102,7 +108,7 @@ func (s *state) base(all *lua.LTable) *lua.LTable {
 	theirs := func(name string) lua.LGFunction { return all.RawGetString(name).(*lua.LFunction).GFunction }
 	next, step := L.NewFunction(filled(funcs["next"])), L.NewFunction(nextIndex)
 	for name, f := range map[string]lua.LGFunction{
-		"rawget":       filled(theirs("rawget")),
+		"rawget":       filled(funcs["rawget"]),
 		"rawset":       filled(funcs["rawset"]),
 		"setmetatable": filled(theirs("setmetatable")),
 		"getmetatable": getmetatable,
@@ -305,6 +311,9 @@ func (s *state) missingGlobal(L *lua.LState) int {
 func (s *state) require(L *lua.LState) int {
 	name := L.CheckString(1)
 	c := modules.CallOf(L)
+	if len(name) > maxModuleName {
+		L.RaiseError("module %q...: not found", c.Shown(name, 64))
+	}
 	if v := s.own(c, name); v != nil { // the same table as the global of that name
 		L.Push(v)
 		return 1
@@ -314,9 +323,16 @@ func (s *state) require(L *lua.LState) int {
 		L.RaiseError("module %q: %s", c.Shown(name, 64), err)
 	}
 	c.SetLoaded(name, lua.LTrue) // for modules that require each other
+	done := false
+	defer func() {
+		if !done {
+			c.SetLoaded(name, nil)
+		}
+	}()
 	L.Push(L.NewFunctionFromProto(proto))
 	L.Push(lua.LString(name))
 	L.Call(1, 1)
+	done = true
 	v := L.Get(-1)
 	if v == lua.LNil {
 		v = lua.LTrue
@@ -326,13 +342,17 @@ func (s *state) require(L *lua.LState) int {
 	return 1
 }
 
+// maxModuleName is the longest name that require takes, in bytes.
+const maxModuleName = 255
+
 // Missing implements budget.Hints.
 func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
-	const most = 1000 // names of a script's own table that are looked at
 	var names []string
+	left := 300 // keys of a script's own tables that are looked at
 	add := func(t *lua.LTable) {
-		for k, _ := t.Next(lua.LNil); k != lua.LNil && len(names) < most; k, _ = t.Next(k) {
-			if k, ok := k.(lua.LString); ok {
+		for k, _ := t.Next(lua.LNil); k != lua.LNil && left > 0; k, _ = t.Next(k) {
+			left--
+			if k, ok := k.(lua.LString); ok && len(k) <= len(name)+maxSlips && len(name) <= len(k)+maxSlips {
 				names = append(names, string(k))
 			}
 		}
@@ -351,7 +371,7 @@ func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
 		for name := range s.fronts {
 			names = append(names, name)
 		}
-		slices.Sort(names)
+		slices.Sort(names) // of equals always the same
 	case lua.LString:
 		owner = lua.StringLibName
 		index(s.stringMeta)
@@ -370,8 +390,18 @@ func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
 	return owner, nearest.Likely(name, names)
 }
 
+// maxSlips is how much longer or shorter a name may be than what was meant.
+const maxSlips = 10
+
 // Shown implements budget.Hints.
 func (s *state) Shown(text string, most int) string { return s.call.Shown(text, most) }
+
+var (
+	// position is what an error text begins with: file and line.
+	position = regexp.MustCompile(`^[^\n]{0,200}?:[0-9]+: `)
+	// overflow is the error of a stack that is full.
+	overflow = regexp.MustCompile(`^[^\n]{0,200}?:[0-9]+: (?:stack|registry) overflow$`)
+)
 
 // run runs a script's chunk in a fresh environment and then, unless entry is
 // empty, its entry function with the request. The results are valid until the
@@ -409,7 +439,7 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 		return nil, nil, s.fault(c, nil)
 	}
 	f, ok := env.RawGetString(entry).(*lua.LFunction)
-	if !ok {
+	if !ok || f.IsG {
 		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
 	c.Request = ready.requests.New(L, c)
@@ -438,15 +468,16 @@ func (s *state) fault(c *modules.Call, err error) error {
 			text = text[:i]
 		}
 	}
-	if strings.HasSuffix(text, "stack overflow") || strings.HasSuffix(text, "registry overflow") {
+	if overflow.MatchString(text) {
 		s.budget.Exceed(lualib.ErrDepth)
 	}
+	text = c.Shown(text, 1000)
 	if fault := s.budget.Fault(); fault != nil {
-		where, _, ok := strings.Cut(text, ": ")
-		if !ok {
-			where = c.Script
+		where := c.Script
+		if m := position.FindString(text); m != "" {
+			where = strings.TrimSuffix(m, ": ")
 		}
-		return fmt.Errorf("%s: %w", c.Shown(where, 200), fault)
+		return fmt.Errorf("%s: %w", where, fault)
 	}
-	return errors.New(c.Shown(text, 1000))
+	return errors.New(text)
 }

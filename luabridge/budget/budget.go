@@ -64,6 +64,8 @@ type Budget struct {
 	alarm  int // steps below this: look closer
 	looks  int // how often the clock was read
 	memory int // left
+	// The most that was taken at once: no text is longer.
+	largest int
 
 	threads int
 	fault   error // a budget is used up
@@ -167,6 +169,7 @@ func (b *Budget) take(n int) bool {
 		return true
 	}
 	b.memory -= n
+	b.largest = max(b.largest, n)
 	return false
 }
 

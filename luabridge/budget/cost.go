@@ -27,6 +27,9 @@ const (
 	movedPerStep    = 64  // values that are moved together
 )
 
+// maxTailCalls is how many tail calls of one frame are remembered for traces.
+const maxTailCalls = 20
+
 const (
 	opShift = 26
 	maskA   = 0xff
@@ -67,14 +70,14 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 	case lua.OP_SETTABLEKS:
 		tb, ok := r[A].(*lua.LTable)
 		if !ok {
-			return t.cannotIndex(f, r[A], A, B)
+			return t.cannotStore(f, r[A], A, B)
 		}
 		return b.store(tb)
 
 	case lua.OP_SETTABLE:
 		tb, ok := r[A].(*lua.LTable)
 		if !ok {
-			return t.cannotIndex(f, r[A], A, B)
+			return t.cannotStore(f, r[A], A, B)
 		}
 		switch key := rk(f, r, B).(type) {
 		case lua.LNumber:
@@ -150,12 +153,21 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 	case lua.OP_TAILCALL:
 		fn, ok := r[A].(*lua.LFunction)
 		if !ok {
-			return t.cannotCall(f, r[A], A)
+			if t.cannotCall(f, r[A], A) {
+				return true
+			}
+			fn = meta(r[A], "__call").(*lua.LFunction)
 		}
+		// A trace has a line for each tail call.
+		f.TailCall = min(f.TailCall, maxTailCalls)
 		// gopher-lua has lost the line by the time that it finds the stack full.
-		if B == 0 && !fn.IsG {
-			args := t.reg.top - (f.LocalBase + A)
-			if t.reg.top+args+int(fn.Proto.NumParameters)+int(fn.Proto.NumUsedRegisters) >= t.reg.maxSize {
+		if !fn.IsG {
+			args := B
+			if B == 0 {
+				args = t.reg.top - (f.LocalBase + A)
+			}
+			need := f.LocalBase + A + 2*args + int(fn.Proto.NumParameters) + int(fn.Proto.NumUsedRegisters) + 4
+			if need >= t.reg.maxSize {
 				return b.fail("registry overflow")
 			}
 		}
@@ -171,6 +183,9 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 
 	case lua.OP_VARARG:
 		if n := f.NArgs - int(f.Fn.Proto.NumParameters); n > scannedPerStep {
+			if B == 0 && f.LocalBase+A+n+spare > t.reg.maxSize {
+				return b.fail("registry overflow")
+			}
 			return b.work(n / scannedPerStep)
 		}
 	}
@@ -203,6 +218,11 @@ func (t *Thread) concat(f *frame, values []lua.LValue, reg int) bool {
 		default:
 			if t.cannotConcat(f, v, values, reg+i) {
 				return true
+			}
+			// What __concat returns is joined to the rest. No text is longer than
+			// the most that was taken at once.
+			if len(values) > 2 {
+				n += t.budget.largest
 			}
 		}
 	}

@@ -49,6 +49,18 @@ func (t *Thread) cannotIndex(f *frame, v lua.LValue, reg, key int) bool {
 	case lua.LString, *lua.LUserData:
 		return false // they have methods, or gopher-lua says no
 	}
+	return t.failIndex(f, v, reg, key)
+}
+
+// cannotStore explains `v.key = x` of what takes none.
+func (t *Thread) cannotStore(f *frame, v lua.LValue, reg, key int) bool {
+	if meta(v, "__newindex") != lua.LNil {
+		return false
+	}
+	return t.failIndex(f, v, reg, key)
+}
+
+func (t *Thread) failIndex(f *frame, v lua.LValue, reg, key int) bool {
 	what, hint := t.named(f, reg, v)
 	var k lua.LValue
 	if key&constRK != 0 {
@@ -87,10 +99,7 @@ func (t *Thread) cannotCalculate(f *frame, x, y lua.LValue, regX, regY int) bool
 		switch v := o.v.(type) {
 		case lua.LNumber:
 		case lua.LString:
-			if t.budget.work(1 + len(v)/comparedPerStep) {
-				return true
-			}
-			if !isNumber(string(v)) {
+			if len(v) > maxNumber || !isNumber(string(v)) {
 				what, hint := t.named(f, o.reg, v)
 				return t.budget.fail("attempt to perform arithmetic on %s%s", what, hint)
 			}
@@ -101,6 +110,10 @@ func (t *Thread) cannotCalculate(f *frame, x, y lua.LValue, regX, regY int) bool
 	}
 	return false
 }
+
+// maxNumber is the longest text that is read as a number, in bytes: reading a
+// long one takes time and memory for nothing.
+const maxNumber = 200
 
 // isNumber is what gopher-lua's parseNumber takes.
 func isNumber(s string) bool {
@@ -150,10 +163,14 @@ func (t *Thread) cannotCall(f *frame, v lua.LValue, reg int) bool {
 	return t.budget.fail("attempt to call %s%s", what, hint)
 }
 
+// missing asks for hints. They take time, which a script that catches its errors
+// could do again and again.
 func (t *Thread) missing(of lua.LValue, name string) (owner, nearest string) {
-	if t.budget.Hints == nil {
+	const hintSteps = 500
+	if t.budget.Hints == nil || len(name) > maxShown {
 		return "", ""
 	}
+	t.budget.steps -= hintSteps
 	return t.budget.Hints.Missing(of, name)
 }
 
@@ -208,8 +225,11 @@ func (t *Thread) origin(f *frame, reg, pc int) source {
 	for i := pc - 1; i >= 0; i-- {
 		inst := p.Code[i]
 		A, B, C := int(inst>>18&maskA), int(inst&maskBC), int(inst>>9&maskBC)
-		if A != reg {
+		if A != reg || int(inst>>opShift) == lua.OP_JMP {
 			continue
+		}
+		if jumpedOver(p, i, pc) {
+			return source{}
 		}
 		switch int(inst >> opShift) {
 		case lua.OP_GETGLOBAL:
@@ -227,12 +247,26 @@ func (t *Thread) origin(f *frame, reg, pc int) source {
 		case lua.OP_SELF:
 			return source{"method", text(p, C&^constRK), t.reg.array[f.LocalBase+reg+1]}
 		case lua.OP_SETTABLE, lua.OP_SETTABLEKS, lua.OP_SETGLOBAL, lua.OP_SETUPVAL, lua.OP_TEST,
-			lua.OP_EQ, lua.OP_LT, lua.OP_LE, lua.OP_JMP, lua.OP_RETURN, lua.OP_SETLIST, lua.OP_CLOSE:
+			lua.OP_EQ, lua.OP_LT, lua.OP_LE, lua.OP_RETURN, lua.OP_SETLIST, lua.OP_CLOSE:
 			continue // A is not what they write
 		}
 		return source{}
 	}
 	return source{}
+}
+
+// jumpedOver reports whether a jump before an instruction leads behind it, but
+// not behind pc: then it may not have run.
+func jumpedOver(p *lua.FunctionProto, at, pc int) bool {
+	for i, inst := range p.Code[:at] {
+		if int(inst>>opShift) != lua.OP_JMP {
+			continue
+		}
+		if to := i + 1 + int(inst&maskBx) - maskBx>>1; at < to && to <= pc {
+			return true
+		}
+	}
+	return false
 }
 
 // localName is the local variable that a register is at pc, or "". gopher-lua's
@@ -269,11 +303,16 @@ func (t *Thread) value(f *frame, reg, pc int) lua.LValue {
 	return nil
 }
 
+// text is a name that stands in a function, shortened.
 func text(p *lua.FunctionProto, k int) string {
-	if k < len(p.Constants) {
-		return p.Constants[k].String()
+	if k >= len(p.Constants) {
+		return "?"
 	}
-	return "?"
+	s := p.Constants[k].String()
+	if len(s) > maxShown {
+		return s[:maxShown] + "..."
+	}
+	return s
 }
 
 // Describe is a value as an error text has it: what it is, and what it says.

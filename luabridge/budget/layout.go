@@ -9,7 +9,8 @@ import (
 )
 
 // What stands here is how gopher-lua v1.1.2 lays out its frames, stacks and
-// tables, of which it shows only a part. It is read, never written. A fork
+// tables, of which it shows only a part. It is read, and but for a frame's count of tail
+// calls never written. A fork
 // would be the other way to know the next instruction and the size of a table.
 // Layout tells when another version has another layout, and then nothing runs.
 

@@ -15,7 +15,47 @@ type Thread struct {
 	budget *Budget
 	frame  **frame   // where the thread keeps its current frame
 	reg    *registry // its stack of values
+
+	// Resumed: it was resumed and has not come back. gopher-lua itself resumes
+	// such a coroutine again, and two that resume each other have no end.
+	Resumed bool
 }
+
+// ThreadOf returns what is attached to a thread.
+func ThreadOf(L *lua.LState) *Thread { return L.Context().(*Thread) }
+
+// CanYield reports whether a Go function that the thread's code has called may
+// suspend it: there is only Lua code, called by Lua code, between it and the
+// coroutine's beginning.
+func (t *Thread) CanYield() bool {
+	f := (*t.frame).Parent
+	for first := true; f != nil; f, first = f.Parent, false {
+		if f.Fn.IsG {
+			return false
+		}
+		switch int(f.Fn.Proto.Code[f.Pc-1] >> opShift) {
+		case lua.OP_CALL:
+		case lua.OP_TAILCALL:
+			if !first {
+				return false
+			}
+		default: // a metamethod, or an iterator of for
+			return false
+		}
+	}
+	return true
+}
+
+// Room raises an error unless n values have room on the stack, where
+// gopher-lua would make the stack anew for each such error.
+func (b *Budget) Room(L *lua.LState, n int) {
+	if r := ThreadOf(L).reg; r.top+n+spare > r.maxSize {
+		L.RaiseError("registry overflow")
+	}
+}
+
+// spare is how many values an error and its handler need.
+const spare = 64
 
 // Attach makes b count what L does. By itself gopher-lua gives a coroutine a
 // child of its creator's context, which it asks once: attach to each.

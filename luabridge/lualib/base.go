@@ -1,7 +1,9 @@
 package lualib
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -33,37 +35,29 @@ func loadCost(source string) int {
 // Options are those of a state whose stacks grow as the constants above say.
 var Options = lua.Options{
 	SkipOpenLibs: true, CallStackSize: callDepth,
-	RegistrySize: 1024, RegistryMaxSize: stackSlots, RegistryGrowStep: 1024,
+	RegistrySize: 1024, RegistryMaxSize: stackSlots, RegistryGrowStep: 4096,
 }
 
 // OpenBase makes base functions that know the budget out of gopher-lua's.
 // compile turns source into a function.
 func OpenBase(L *lua.LState, theirs *lua.LTable, compile Compile) map[string]lua.LGFunction {
 	get := func(name string) lua.LGFunction { return theirs.RawGetString(name).(*lua.LFunction).GFunction }
-	text := func(name string) lua.LGFunction { // reads a text in its first argument
-		f := get(name)
-		return func(L *lua.LState) int {
-			if s, ok := L.Get(1).(lua.LString); ok && len(s) > copiedPerStep {
-				budget.Of(L).Work(L, len(s)/16)
-			}
-			return f(L)
-		}
-	}
 	return map[string]lua.LGFunction{
 		"assert":     assert,
 		"error":      raise(get("error")),
 		"load":       compile.load,
 		"loadstring": compile.loadstring,
 		"next":       next,
-		"pcall":      protected(get("pcall")),
+		"pcall":      pcall(get("pcall")),
 		"rawequal":   get("rawequal"),
+		"rawget":     rawget(get("rawget")),
 		"rawset":     rawset(get("rawset")),
-		"select":     selectValues(get("select")),
-		"tonumber":   text("tonumber"),
+		"select":     selectValues,
+		"tonumber":   tonumber,
 		"tostring":   tostring(get("tostring")),
 		"type":       get("type"),
 		"unpack":     unpack,
-		"xpcall":     protected(get("xpcall")),
+		"xpcall":     xpcall,
 	}
 }
 
@@ -87,41 +81,73 @@ func assert(L *lua.LState) int {
 	return 0
 }
 
-// raise is error.
+// raise is error. The level is small, and searched for among all calls.
 func raise(f lua.LGFunction) lua.LGFunction {
+	const maxLevel = 10
 	return func(L *lua.LState) int {
 		text := L.Get(1).String()
 		copied(L, 2*len(text))
+		if level, ok := L.Get(2).(lua.LNumber); ok && level > maxLevel {
+			L.Replace(2, lua.LNumber(maxLevel))
+		}
 		return f(L)
 	}
 }
 
-// protected is pcall or xpcall. Each error that they catch has a trace of the
-// calls made for it.
-func protected(f lua.LGFunction) lua.LGFunction {
-	const traceSteps, traceBytes = 50, 2048
+// caught takes what an error that is caught took: a trace of the calls is made
+// for each.
+func caught(L *lua.LState) {
+	const traceSteps, traceBytes = 50, 4096
+	b := budget.Of(L)
+	b.Alloc(L, traceBytes)
+	b.Work(L, traceSteps)
+}
+
+func pcall(f lua.LGFunction) lua.LGFunction {
 	return func(L *lua.LState) int {
 		n := f(L)
 		if n > 0 && L.Get(-n) == lua.LFalse {
-			b := budget.Of(L)
-			b.Alloc(L, traceBytes)
-			b.Work(L, traceSteps)
+			caught(L)
 		}
 		return n
 	}
 }
 
-func tostring(f lua.LGFunction) lua.LGFunction {
-	return func(L *lua.LState) int {
-		if _, ok := L.Get(1).(lua.LString); !ok {
-			budget.Of(L).Alloc(L, 2*valueBytes)
-		}
-		return f(L)
+// xpcall is xpcall(f, handler). The handler runs when the calls are undone: with
+// gopher-lua's own, what closures keep of them is lost.
+func xpcall(L *lua.LState) int {
+	f, handler := L.CheckFunction(1), L.CheckFunction(2)
+	L.SetTop(0)
+	L.Push(f)
+	err := L.PCall(0, lua.MultRet, nil)
+	if err == nil {
+		L.Insert(lua.LTrue, 1)
+		return L.GetTop()
 	}
+	caught(L)
+	L.SetTop(0)
+	L.Push(handler)
+	L.Push(raised(err))
+	if err := L.PCall(1, 1, nil); err != nil {
+		caught(L)
+		L.SetTop(0)
+		L.Push(raised(err))
+	}
+	L.Insert(lua.LFalse, 1)
+	return 2
+}
+
+// raised is the value of an error that PCall returned.
+func raised(err error) lua.LValue {
+	if api := (*lua.ApiError)(nil); errors.As(err, &api) && api.Object != nil {
+		return api.Object
+	}
+	return lua.LString(err.Error())
 }
 
 func next(L *lua.LState) int {
 	t := L.CheckTable(1)
+	hashed(L, L.Get(2))
 	k, v := budget.Of(L).Next(L, t, L.Get(2))
 	if k == lua.LNil {
 		L.Push(lua.LNil)
@@ -132,20 +158,108 @@ func next(L *lua.LState) int {
 	return 2
 }
 
+// hashed takes the steps of hashing a key.
+func hashed(L *lua.LState, k lua.LValue) {
+	if s, ok := k.(lua.LString); ok && len(s) > 256 {
+		budget.Of(L).Work(L, len(s)/256)
+	}
+}
+
+func rawget(f lua.LGFunction) lua.LGFunction {
+	return func(L *lua.LState) int {
+		hashed(L, L.Get(2))
+		return f(L)
+	}
+}
+
 func rawset(f lua.LGFunction) lua.LGFunction {
 	return func(L *lua.LState) int {
 		at := -1
 		if n, ok := L.Get(2).(lua.LNumber); ok && n > 0 && n < lua.LNumber(lua.MaxArrayIndex) {
 			at = int(n)
 		}
+		hashed(L, L.Get(2))
 		budget.Of(L).Store(L, L.CheckTable(1), at)
 		return f(L)
 	}
 }
 
-func selectValues(f lua.LGFunction) lua.LGFunction {
+// selectValues is select(n, ...) and select("#", ...).
+func selectValues(L *lua.LState) int {
+	top := L.GetTop()
+	budget.Of(L).Work(L, top/16)
+	if L.Get(1) == lua.LString("#") {
+		L.Push(lua.LNumber(top - 1))
+		return 1
+	}
+	i := checkInt(L, 1)
+	if i < 0 {
+		i += top
+	}
+	i = min(i, top)
+	if i < 1 {
+		L.ArgError(1, "index out of range")
+	}
+	return top - i
+}
+
+// tonumber is tonumber(v [, base]): the whole text must be a number, which may
+// have spaces around it.
+func tonumber(L *lua.LState) int {
+	base := optInt(L, 2, 10)
+	if base < 2 || base > 36 {
+		L.ArgError(2, "base out of range")
+	}
+	switch v := L.CheckAny(1).(type) {
+	case lua.LNumber:
+		L.Push(v)
+		return 1
+	case lua.LString:
+		if f, ok := parseNumber(string(v), base); ok {
+			L.Push(lua.LNumber(f))
+			return 1
+		}
+	}
+	L.Push(lua.LNil)
+	return 1
+}
+
+func parseNumber(s string, base int) (float64, bool) {
+	if len(s) > maxNumber {
+		return 0, false
+	}
+	s = strings.Trim(s, " \t\n\v\f\r")
+	if strings.Contains(s, "_") {
+		return 0, false // Go's
+	}
+	if base != 10 {
+		if base == 16 {
+			s = strings.TrimPrefix(strings.ToLower(s), "0x")
+		}
+		n, err := strconv.ParseInt(s, base, 64)
+		return float64(n), err == nil
+	}
+	digits, negative := strings.CutPrefix(s, "-")
+	if hex, ok := strings.CutPrefix(strings.ToLower(digits), "0x"); ok {
+		n, err := strconv.ParseUint(hex, 16, 64)
+		f := float64(n)
+		if negative {
+			f = -f
+		}
+		return f, err == nil
+	}
+	if strings.ContainsAny(s, "xXpPnNiI") {
+		return 0, false // Go's nan, inf and binary exponents
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil || errors.Is(err, strconv.ErrRange)
+}
+
+func tostring(f lua.LGFunction) lua.LGFunction {
 	return func(L *lua.LState) int {
-		budget.Of(L).Work(L, L.GetTop()/16)
+		if _, ok := L.Get(1).(lua.LString); !ok {
+			budget.Of(L).Alloc(L, 2*valueBytes)
+		}
 		return f(L)
 	}
 }
@@ -159,15 +273,21 @@ func unpack(L *lua.LState) int {
 	if from > to {
 		return 0
 	}
-	if to-from >= stackSlots || to-from < 0 {
+	n := to - from + 1
+	if n > stackSlots || n < 0 {
 		L.RaiseError("registry overflow")
 	}
-	b.Work(L, (to-from)/perStep)
+	b.Room(L, n)
+	b.Alloc(L, 16*n)
+	b.Work(L, n/perStep)
 	for i := from; i <= to; i++ {
 		L.Push(t.RawGetInt(i))
 	}
-	return to - from + 1
+	return n
 }
+
+// maxChunkName is how much of a chunk's name is kept, in bytes: each error has it.
+const maxChunkName = 60
 
 // Compile turns source into a function whose globals are env. Its error texts
 // begin with the chunk's name.
@@ -177,8 +297,8 @@ type Compile func(source, name string) (*lua.FunctionProto, error)
 func (c Compile) compiled(L *lua.LState, source, name string) int {
 	b := budget.Of(L)
 	b.Alloc(L, loadCost(source))
-	b.Work(L, 200+2*len(source))
-	proto, err := c(source, name)
+	b.Work(L, 200+4*len(source))
+	proto, err := c(source, name[:min(len(name), maxChunkName)])
 	if err != nil {
 		L.Push(lua.LNil)
 		L.Push(lua.LString(err.Error()))
@@ -220,43 +340,10 @@ func (c Compile) load(L *lua.LState) int {
 			break
 		}
 		copied(L, 2*len(s))
+		budget.Of(L).Work(L, 2)
 		source.WriteString(s)
 	}
 	return c.compiled(L, source.String(), name)
-}
-
-// OpenCoroutine makes the functions of coroutine out of gopher-lua's: each
-// coroutine counts against the budget of its request.
-func OpenCoroutine(L *lua.LState, theirs *lua.LTable) *lua.LTable {
-	ours := L.CreateTable(0, 6)
-	theirs.ForEach(func(k, v lua.LValue) { ours.RawSet(k, v) })
-	for _, name := range []string{"create", "wrap"} {
-		f := theirs.RawGetString(name).(*lua.LFunction).GFunction
-		ours.RawSetString(name, L.NewFunction(func(L *lua.LState) int { return newThread(L, f) }))
-	}
-	return ours
-}
-
-func newThread(L *lua.LState, create lua.LGFunction) int {
-	b := budget.Of(L)
-	L.CheckFunction(1)
-	b.NewThread(L)
-	b.Alloc(L, coroutineBytes)
-	b.Work(L, 100)
-	// Without a context gopher-lua makes no child of it; with these options the
-	// coroutine's stack ends where coroutineBytes says.
-	ctx, most := L.RemoveContext(), L.Options.RegistryMaxSize
-	L.Options.RegistryMaxSize = coroutineSlots
-	n := create(L)
-	L.Options.RegistryMaxSize = most
-	L.SetContext(ctx)
-
-	th, ok := L.Get(-1).(*lua.LState)
-	if !ok { // wrap's function
-		th = L.Get(-1).(*lua.LFunction).Upvalues[0].Value().(*lua.LState)
-	}
-	budget.Attach(th, b)
-	return n
 }
 
 // ErrDepth is the fault of a script that nests too deep.

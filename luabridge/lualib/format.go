@@ -75,7 +75,7 @@ func convert(L *lua.LState, spec string, verb byte, arg int) string {
 	case 'd', 'i', 'u', 'o', 'x', 'X':
 		return c.integer(verb, checkInt64(L, arg))
 	case 'e', 'E', 'f', 'g', 'G':
-		return c.float(verb, float64(L.CheckNumber(arg)))
+		return c.float(verb, float64(checkNumber(L, arg)))
 	case 'q':
 		return quote(L, L.CheckString(arg))
 	case 's':
@@ -94,7 +94,7 @@ func convert(L *lua.LState, spec string, verb byte, arg int) string {
 // checkInt64 cuts a number to a whole one. One that a C long cannot hold is
 // taken modulo 2^64 where C leaves it open.
 func checkInt64(L *lua.LState, arg int) int64 {
-	f := math.Trunc(float64(L.CheckNumber(arg)))
+	f := math.Trunc(float64(checkNumber(L, arg)))
 	switch {
 	case f >= -1<<63 && f < 1<<63:
 		return int64(f)

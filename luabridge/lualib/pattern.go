@@ -38,6 +38,7 @@ type matcher struct {
 
 func (m *matcher) init(L *lua.LState, s, p string) {
 	m.L, m.budget, m.s, m.p = L, budget.Of(L), s, p
+	m.work = len(p) / 16
 }
 
 // tick counts a character that is compared.
@@ -52,7 +53,7 @@ func (m *matcher) tick() {
 //go:noinline
 func (m *matcher) charge() {
 	n := m.work
-	m.work = 0
+	m.work = n % perStep
 	m.budget.Work(m.L, n/perStep)
 }
 

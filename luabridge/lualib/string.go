@@ -51,7 +51,7 @@ func optInt(L *lua.LState, n, d int) int {
 // is too large for an int is the nearest.
 func checkInt(L *lua.LState, n int) int {
 	const most = 1 << 62
-	f := float64(L.CheckNumber(n))
+	f := float64(checkNumber(L, n))
 	switch {
 	case f != f:
 		return 0
@@ -62,6 +62,18 @@ func checkInt(L *lua.LState, n int) int {
 	}
 	return int(f)
 }
+
+// checkNumber is a number, or a text that is one and not too long for it.
+func checkNumber(L *lua.LState, n int) lua.LNumber {
+	if s, ok := L.Get(n).(lua.LString); ok && len(s) > maxNumber {
+		L.TypeError(n, lua.LTNumber)
+	}
+	return L.CheckNumber(n)
+}
+
+// maxNumber is the longest text that is read as a number, in bytes: reading a
+// long one takes time and memory for nothing.
+const maxNumber = 200
 
 // place turns a Lua position, counted from the end where it is negative, into
 // one counted from 1; one before the beginning is 0.
@@ -103,6 +115,7 @@ func strByte(L *lua.LState) int {
 		b := budget.Of(L)
 		b.Work(L, n/perStep)
 		b.Alloc(L, n*valueBytes)
+		b.Room(L, n)
 	}
 	for i := from; i <= to; i++ {
 		L.Push(byteValues[s[i-1]])
@@ -206,6 +219,7 @@ func strRep(L *lua.LState) int {
 func strFind(L *lua.LState, find bool) int {
 	s, p := L.CheckString(1), L.CheckString(2)
 	from := min(max(place(optInt(L, 3, 1), len(s))-1, 0), len(s))
+	budget.Of(L).Work(L, len(p)/copiedPerStep)
 	if find && (lua.LVAsBool(L.Get(4)) || isPlain(p)) {
 		budget.Of(L).Work(L, (len(s)-from)/copiedPerStep)
 		i := strings.Index(s[from:], p)
@@ -331,9 +345,10 @@ func (g *replacer) replace(s, e int) {
 		g.done = e
 		return
 	case *lua.LTable:
+		g.budget.Work(g.L, 1)
 		v = g.L.GetTable(repl, g.get(0, s, e))
 	case *lua.LFunction:
-		g.charge()
+		g.budget.Work(g.L, 2)
 		g.L.Push(repl)
 		n := g.push(s, e, true)
 		g.L.Call(n, 1)
@@ -393,8 +408,6 @@ func (b *buffer) add(L *lua.LState, s string) {
 		budget.Of(L).Alloc(L, valueBytes+2*b.Cap()+n)
 		b.Grow(n)
 	}
-	if n > copiedPerStep {
-		budget.Of(L).Work(L, n/copiedPerStep)
-	}
+	budget.Of(L).Work(L, 1+n/copiedPerStep)
 	b.WriteString(s)
 }

@@ -23,7 +23,7 @@ func OpenTable(L *lua.LState, theirs *lua.LTable) *lua.LTable {
 		"getn":   length(get("getn")),
 		"maxn":   length(get("maxn")),
 		"insert": tabInsert(get("insert")),
-		"remove": length(tabRemove(get("remove"))),
+		"remove": tabRemove(get("remove")),
 		"sort":   tabSort,
 	})
 }
@@ -76,10 +76,19 @@ func tabInsert(insert lua.LGFunction) lua.LGFunction {
 	}
 }
 
+// tabRemove is table.remove(t [, pos]); what is no position of the list removes
+// nothing, where gopher-lua's removes the last.
 func tabRemove(remove lua.LGFunction) lua.LGFunction {
 	return func(L *lua.LState) int {
+		t, b := L.CheckTable(1), budget.Of(L)
+		n := b.Len(L, t)
 		if L.GetTop() > 1 {
-			budget.Of(L).Move(L, L.CheckTable(1), L.CheckInt(2))
+			at := checkInt(L, 2)
+			if at < 1 || at > n {
+				return 0
+			}
+			L.Replace(2, lua.LNumber(at))
+			b.Move(L, t, at)
 		}
 		return remove(L)
 	}
@@ -120,6 +129,11 @@ func (s *sorter) Swap(i, j int) { s.values[i], s.values[j] = s.values[j], s.valu
 
 func (s *sorter) Less(i, j int) bool {
 	x, y := s.values[i], s.values[j]
+	n := 1
+	if text, ok := x.(lua.LString); ok {
+		n += len(text) / 16
+	}
+	s.budget.Work(s.L, n)
 	if s.less != nil {
 		s.L.Push(s.less)
 		s.L.Push(x)
@@ -129,10 +143,5 @@ func (s *sorter) Less(i, j int) bool {
 		s.L.Pop(1)
 		return less
 	}
-	n := 1
-	if text, ok := x.(lua.LString); ok {
-		n += len(text) / 16
-	}
-	s.budget.Work(s.L, n)
 	return s.L.LessThan(x, y)
 }

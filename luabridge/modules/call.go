@@ -4,9 +4,11 @@
 package modules
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,6 +73,7 @@ type Call struct {
 	loaded     []loaded // what the script required
 	textSet    bool
 	lines      int        // logged
+	logged     int        // bytes of them
 	random     *rand.Rand // of math.random; nil: not seeded
 	filled     bool       // Request is a plain table
 	logging    *lua.LTable
@@ -93,9 +96,37 @@ func CallOf(L *lua.LState) *Call { return budget.Of(L).Owner.(*Call) }
 // Redact stars what is secret in a text that is to be logged or shown: the
 // request's password, and test passwords of backends.
 func (c *Call) Redact(s string) string {
-	c.eachSecret(func(secret string) { s = strings.ReplaceAll(s, secret, "********") })
-	return s
+	var hidden []span
+	c.eachSecret(func(secret string) {
+		for from := 0; ; {
+			i := strings.Index(s[from:], secret)
+			if i < 0 {
+				return
+			}
+			hidden = append(hidden, span{from + i, from + i + len(secret)})
+			from += i + 1
+		}
+	})
+	if hidden == nil {
+		return s
+	}
+	// They may overlap, and one may be a part of another: first all are found.
+	slices.SortFunc(hidden, func(a, b span) int { return cmp.Or(a.from-b.from, a.to-b.to) })
+	var b strings.Builder
+	end := 0
+	for _, h := range hidden {
+		if h.from >= end {
+			b.WriteString(s[end:h.from])
+			b.WriteString("********")
+		}
+		end = max(end, h.to)
+	}
+	b.WriteString(s[end:])
+	return b.String()
 }
+
+// A span is a part of a text, from byte from to before byte to.
+type span struct{ from, to int }
 
 // eachSecret visits the secrets that the script may have seen.
 func (c *Call) eachSecret(visit func(string)) {
@@ -117,8 +148,11 @@ func (c *Call) trace(format string, args ...any) {
 	c.Query.Trace(c.Script + ": " + c.Redact(fmt.Sprintf(format, args...)))
 }
 
-// maxLines bounds how many lines one run of a script may log.
-const maxLines = 100
+// How many lines, and bytes in them, one run of a script may log.
+const (
+	maxLines  = 100
+	maxLogged = 256 << 10
+)
 
 // LogLine logs a line of the script's. The fields' texts must have been redacted.
 func (c *Call) LogLine(level zapcore.Level, fields ...zap.Field) {
@@ -126,7 +160,10 @@ func (c *Call) LogLine(level zapcore.Level, fields ...zap.Field) {
 	if ce == nil || c.Quiet {
 		return
 	}
-	if c.lines++; c.lines > maxLines {
+	for i := range fields {
+		c.logged += len(fields[i].Key) + len(fields[i].String)
+	}
+	if c.lines++; c.lines > maxLines || c.logged > maxLogged {
 		return
 	}
 	fields = append(fields, zap.String("script", c.Script), zap.String("id", c.Query.ID))

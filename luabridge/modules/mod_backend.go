@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -104,7 +105,11 @@ func selectBackendServer(L *lua.LState) int {
 		wrong(2, typeName(L, 2)+argValue(L, 2))
 	}
 	c := CallOf(L)
-	c.choose(string(host), port, proxy.Selected)
+	name := string(host)
+	if !proxy.ValidHost(name) { // the pipeline refuses it, and says what it is
+		name = c.Shown(name, maxHost)
+	}
+	c.choose(strings.Clone(name), port, proxy.Selected)
 	return 0
 }
 
@@ -330,7 +335,7 @@ func removeFromBackendResult(L *lua.LState) int {
 		argError(L, 1, "remove_from_backend_result", "table")
 	}
 	c := CallOf(L)
-	each(t, func(_, v lua.LValue) {
+	each(L, t, func(_, v lua.LValue) {
 		c.change(L, proxy.Change{Attr: proxy.Attr{Name: v.String()}, Remove: true})
 	})
 	return 0

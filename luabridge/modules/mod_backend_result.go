@@ -1,6 +1,8 @@
 package modules
 
 import (
+	"strings"
+
 	lua "github.com/yuin/gopher-lua"
 )
 
@@ -105,7 +107,7 @@ func resultAttributes(L *lua.LState) int {
 	}
 	c := copier{L: L}
 	var list []attribute
-	each(t, func(k, v lua.LValue) {
+	each(L, t, func(k, v lua.LValue) {
 		name, ok := k.(lua.LString)
 		if !ok {
 			return
@@ -131,8 +133,17 @@ const (
 type copier struct {
 	L      *lua.LState
 	text   bool // not nil but text
+	own    bool // texts too are copied: a part of a text keeps all of it
 	copied int
 	bytes  int // of texts
+}
+
+func (c *copier) clone(s lua.LString) lua.LString {
+	if !c.own {
+		return s
+	}
+	take(c.L, len(s)/64, len(s))
+	return lua.LString(strings.Clone(string(s)))
 }
 
 func (c *copier) value(v lua.LValue, depth int) lua.LValue {
@@ -143,7 +154,7 @@ func (c *copier) value(v lua.LValue, depth int) lua.LValue {
 	switch v := v.(type) {
 	case lua.LString:
 		c.bytes += len(v)
-		return v
+		return c.clone(v)
 	case lua.LNumber, lua.LBool, *lua.LNilType:
 		return v
 	case *lua.LTable:
@@ -151,16 +162,18 @@ func (c *copier) value(v lua.LValue, depth int) lua.LValue {
 			c.L.RaiseError("a table is nested over %d deep", maxDepth)
 		}
 		t := c.L.CreateTable(min(v.Len(), maxValues), 0)
-		each(v, func(k, v lua.LValue) {
+		each(c.L, v, func(k, v lua.LValue) {
 			switch k := k.(type) {
 			case lua.LString:
 				c.bytes += len(k)
+				if v = c.value(v, depth+1); v != lua.LNil {
+					t.RawSetString(string(c.clone(k)), v)
+				}
 			case lua.LNumber, lua.LBool:
-			default:
-				return // a key that others could change
-			}
-			if v = c.value(v, depth+1); v != lua.LNil {
-				t.RawSet(k, v)
+				if v = c.value(v, depth+1); v != lua.LNil {
+					t.RawSet(k, v)
+				}
+			default: // a key that others could change
 			}
 		})
 		return t

@@ -44,6 +44,7 @@ func statusMessageSet(L *lua.LState) int {
 		argError(L, 1, "status_message_set", "string")
 	}
 	c := CallOf(L)
+	take(L, min(len(text), 2*MaxText)/16, min(len(text), 2*MaxText))
 	c.Verdict.Text, c.textSet = c.Shown(string(text), MaxText), true
 	return 0
 }

@@ -2,6 +2,7 @@ package modules
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -45,7 +46,7 @@ func entry(L *lua.LState, key string, v lua.LValue) stored {
 	default:
 		L.RaiseError("bad argument #2 to nauthilus_cache (string, number, boolean or table expected, got %s)", v.Type())
 	}
-	cp := copier{L: L}
+	cp := copier{L: L, own: true}
 	e := stored{value: cp.value(v, 0), bytes: 256 + len(key) + 128*cp.copied + cp.bytes}
 	if e.bytes > maxStoredBytes/16 {
 		L.RaiseError("nauthilus_cache: a value of %d bytes, at most %d", e.bytes, maxStoredBytes/16)
@@ -56,7 +57,7 @@ func entry(L *lua.LState, key string, v lua.LValue) stored {
 // cacheSet(key, value[, ttl]) keeps a value for ttl seconds; without, or under
 // one, for good.
 func cacheSet(L *lua.LState) int {
-	key := key(L, "cache_set")
+	key := strings.Clone(key(L, "cache_set"))
 	e := entry(L, key, L.CheckAny(2))
 	now := time.Now()
 	if ttl := L.OptNumber(3, 0); ttl >= 1 {
@@ -114,7 +115,7 @@ func cacheDelete(L *lua.LState) int {
 // Nothing is locked while f runs: when another was faster it runs again.
 func cacheUpdate(L *lua.LState) int {
 	const tries = 100
-	name := key(L, "cache_update")
+	name := strings.Clone(key(L, "cache_update"))
 	f, ok := L.Get(2).(*lua.LFunction)
 	if !ok {
 		argError(L, 2, "cache_update", "function")
@@ -161,7 +162,7 @@ func (s *Store) swap(key string, version uint64, e stored) bool {
 // cachePush(key, value) appends to the list under key and returns its length;
 // what is there and no list becomes its first element.
 func cachePush(L *lua.LState) int {
-	name := key(L, "cache_push")
+	name := strings.Clone(key(L, "cache_push"))
 	v := L.CheckAny(2)
 	s := CallOf(L).store()
 	for {
@@ -171,7 +172,7 @@ func cachePush(L *lua.LState) int {
 		switch was := old.value.(type) {
 		case nil:
 		case *lua.LTable:
-			if copied := cp.value(was, 0).(*lua.LTable); isList(copied) {
+			if copied := cp.value(was, 0).(*lua.LTable); isList(L, copied) {
 				list = copied
 				break
 			}
@@ -191,9 +192,9 @@ func cachePush(L *lua.LState) int {
 }
 
 // isList reports whether a table has no other keys than 1 to its length.
-func isList(t *lua.LTable) bool {
+func isList(L *lua.LState, t *lua.LTable) bool {
 	n := 0
-	each(t, func(_, _ lua.LValue) { n++ })
+	each(L, t, func(_, _ lua.LValue) { n++ })
 	return n > 0 && n == t.Len()
 }
 
@@ -206,7 +207,7 @@ func cachePopAll(L *lua.LState) int {
 	s.remove(name)
 	s.mu.Unlock()
 	list := L.CreateTable(0, 0)
-	if t, ok := e.value.(*lua.LTable); ok && isList(t) {
+	if t, ok := e.value.(*lua.LTable); ok && isList(L, t) {
 		pushCopy(L, t)
 		return 1
 	}

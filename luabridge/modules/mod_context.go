@@ -53,10 +53,16 @@ func contextDelete(L *lua.LState) int {
 	return 0
 }
 
+// maxKey is the longest key of nauthilus_context and nauthilus_cache, in bytes.
+const maxKey = 1024
+
 // key is the first argument: a text, or a number as text.
 func key(L *lua.LState, function string) string {
 	switch v := L.Get(1).(type) {
 	case lua.LString:
+		if len(v) > maxKey {
+			L.RaiseError("bad argument #1 to %s (a key of %d bytes, at most %d)", function, len(v), maxKey)
+		}
 		return string(v)
 	case lua.LNumber:
 		return number(v)

@@ -53,17 +53,19 @@ func usherServers(L *lua.LState) int {
 }
 
 func filterServers(L *lua.LState, f *lua.LTable, list []*proxy.Entry) []*proxy.Entry {
-	each(f, func(k, v lua.LValue) {
+	each(L, f, func(k, v lua.LValue) {
 		take(L, 1+len(list), 8*len(list))
 		text, ok := v.(lua.LString)
 		switch {
 		case k == lua.LString("tag") && ok:
 			list = keep(list, func(e *proxy.Entry) bool { return slices.Contains(e.Machine().Tags, string(text)) })
+		case k == lua.LString("host") && ok && len(text) > maxHost:
+			list = nil
 		case k == lua.LString("host") && ok:
 			id := proxy.CanonicalHost(string(text))
 			list = keep(list, func(e *proxy.Entry) bool { return e.Machine().ID == id })
 		default:
-			L.RaiseError("bad argument #1 to servers: unknown filter %q; expected tag or host, each a string", CallOf(L).Redact(k.String()))
+			L.RaiseError("bad argument #1 to servers: unknown filter %q; expected tag or host, each a string", CallOf(L).Shown(k.String(), 64))
 		}
 	})
 	return list
@@ -82,6 +84,9 @@ func usherAssigned(L *lua.LState) int {
 	}
 	return 1
 }
+
+// maxHost is the longest host name, in bytes (RFC 1035, with a trailing dot).
+const maxHost = 254
 
 // servers reads a table of servers.
 func servers(L *lua.LState, n int, function string) []*proxy.Entry {
@@ -124,6 +129,7 @@ func usherHash(L *lua.LState) int {
 	if !ok {
 		argError(L, 1, "hash", "string")
 	}
+	take(L, len(key)/64, 0)
 	c := CallOf(L)
 	e := proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, string(key), servers(L, 2, "hash"))
 	return c.pick(L, e, proxy.Hashed)
@@ -175,6 +181,7 @@ func usherDeny(L *lua.LState) int {
 	switch v := L.Get(1).(type) {
 	case *lua.LNilType:
 	case lua.LString:
+		take(L, min(len(v), 2*MaxText)/16, min(len(v), 2*MaxText))
 		c.Verdict.Text, c.textSet = c.Shown(string(v), MaxText), true
 	default:
 		argError(L, 1, "deny", "string")

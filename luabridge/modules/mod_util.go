@@ -25,7 +25,7 @@ func newUtil(L *lua.LState) *lua.LTable {
 		"log_error":  leveled("log_error", zap.ErrorLevel),
 		// log(logging, level, t, err)
 		"log": func(L *lua.LState) int {
-			level, ok := levels[strings.ToLower(L.OptString(2, "info"))]
+			level, ok := levelOf(L.OptString(2, "info"))
 			if !ok {
 				level = zap.InfoLevel
 			}
@@ -40,6 +40,15 @@ func newUtil(L *lua.LState) *lua.LTable {
 var levels = map[string]zapcore.Level{
 	"debug": zap.DebugLevel, "info": zap.InfoLevel, "notice": zap.InfoLevel,
 	"warn": zap.WarnLevel, "warning": zap.WarnLevel, "error": zap.ErrorLevel,
+}
+
+// levelOf is the level of a name, whatever its case.
+func levelOf(name string) (zapcore.Level, bool) {
+	if len(name) > len("warning") {
+		return 0, false
+	}
+	level, ok := levels[strings.ToLower(name)]
+	return level, ok
 }
 
 // logArgs logs (text), (text, err), (logging, text or table) or (logging, text
@@ -86,6 +95,5 @@ func loggingLevel(logging lua.LValue) (zapcore.Level, bool) {
 	if !ok {
 		return 0, false
 	}
-	level, ok := levels[strings.ToLower(string(name))]
-	return level, ok
+	return levelOf(string(name))
 }

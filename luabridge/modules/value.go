@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/budget"
 )
 
 // number writes a Lua number as people do: whole numbers without exponent.
@@ -28,8 +30,10 @@ func TypeOf(ud *lua.LUserData) (string, bool) {
 
 // each calls f for the elements of a table, in the order in which a script put
 // them in. LTable.ForEach has texts in random order.
-func each(t *lua.LTable, f func(k, v lua.LValue)) {
-	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
+func each(L *lua.LState, t *lua.LTable, f func(k, v lua.LValue)) {
+	b := budget.Of(L)
+	for k, v := b.Next(L, t, lua.LNil); k != lua.LNil; k, v = b.Next(L, t, k) {
+		b.Work(L, 1)
 		f(k, v)
 	}
 }
