@@ -11,6 +11,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"usher/luabridge/lualib"
 	"usher/luabridge/modules"
 	"usher/proxy"
 	"usher/scripts"
@@ -125,7 +126,7 @@ func benchmarkNaive(b *testing.B, text string) {
 	builtin.RawSetString("FILTER_ACCEPT", lua.LFalse)
 	builtin.RawSetString("FILTER_RESULT_OK", lua.LNumber(0))
 	L.SetGlobal("nauthilus_builtin", builtin)
-	proto, err := compile("test.lua", text)
+	proto, err := lualib.Compile("test.lua", text)
 	if err != nil {
 		b.Fatal(err)
 	}

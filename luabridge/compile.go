@@ -11,7 +11,8 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
-	"github.com/yuin/gopher-lua/parse"
+
+	"usher/luabridge/lualib"
 )
 
 // maxScript bounds a script's size in bytes.
@@ -53,7 +54,7 @@ type script struct {
 }
 
 func newScript(path, text string) (*script, error) {
-	proto, err := compile(path, text)
+	proto, err := lualib.Compile(path, text)
 	if err != nil {
 		return nil, err
 	}
@@ -85,59 +86,9 @@ func (s *script) look(p *lua.FunctionProto) {
 	}
 }
 
-// compile turns Lua source into a prototype. Its errors begin with path:line.
-func compile(path, text string) (*lua.FunctionProto, error) {
-	chunk, err := parse.Parse(strings.NewReader(text), path)
-	if syntax := (*parse.Error)(nil); errors.As(err, &syntax) {
-		if syntax.Pos.Line == parse.EOF {
-			return nil, fmt.Errorf("%s:%d: %s at the end of the file", path, strings.Count(text, "\n")+1, syntax.Message)
-		}
-		return nil, fmt.Errorf("%s:%d: %s near %q", path, syntax.Pos.Line, syntax.Message, syntax.Token)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if line := tooDeep(chunk); line > 0 {
-		return nil, fmt.Errorf("%s:%d: nested over %d deep", path, line, maxNesting)
-	}
-	proto, err := lua.Compile(chunk, path)
-	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
-		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	shorten(proto)
-	// A chunk can't name the table arg, which gopher-lua would make for each run
-	// of it: 2.7 KB.
-	proto.IsVarArg &^= lua.VarArgNeedsArg
-	return proto, nil
-}
-
 // moduleName: what may stand in for ? in package_path. No dots in a row, no
 // slashes: nothing outside the path can be named.
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
-
-// maxName is how much of a name is kept for errors and traces, in bytes. A trace
-// has a line for each call.
-const maxName = 60
-
-// shorten cuts the names that a function and those within it keep for errors.
-func shorten(p *lua.FunctionProto) {
-	cut := func(s *string) { *s = (*s)[:min(len(*s), maxName)] }
-	for i := range p.DbgCalls {
-		cut(&p.DbgCalls[i].Name)
-	}
-	for i := range p.DbgUpvalues {
-		cut(&p.DbgUpvalues[i])
-	}
-	for _, l := range p.DbgLocals {
-		cut(&l.Name)
-	}
-	for _, f := range p.FunctionPrototypes {
-		shorten(f)
-	}
-}
 
 // maxMissing bounds how many names of modules that are not there are remembered:
 // a policy may make them of what clients send.
@@ -182,7 +133,7 @@ func (d *Director) find(name string) (*lua.FunctionProto, error) {
 		if err != nil {
 			return nil, err
 		}
-		return compile(path, f.Text)
+		return lualib.Compile(path, f.Text)
 	}
 	return nil, fmt.Errorf("not found: usher has no such module, and it is not in director.package_path")
 }

@@ -47,7 +47,9 @@ func TestErrors(t *testing.T) {
 		`return request.usrename.x`:                      `attempt to index field usrename (a nil value) with key "x"; did you mean username?`,
 		`return request.username.x.y`:                    `attempt to index field x (a nil value) with key "y"`,
 		`local n = 1 return n.x`:                         `attempt to index local n (number 1) with key "x"`,
-		`return true[1]`:                                 "",
+		`local a, b = true return (a or b).x.y`:          `attempt to index boolean true with key "x"`,
+		`local s = "x" s.y = 1`:                          `attempt to index local s (string "x") with key "y"`,
+		`usher.servers()[1].host = "x"`:                  `attempt to index a userdata value with key "host"`,
 		`local x = true return x:y()`:                    `attempt to index local x (boolean true) with key "y"`,
 		`local up; (function() return up.x end)()`:       `attempt to index upvalue up (a nil value) with key "x"`,
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usher/luabridge/budget"
+	"usher/luabridge/lualib"
 	"usher/proxy"
 )
 
@@ -76,7 +77,7 @@ func FuzzScript(f *testing.F) {
 		assert(leak == nil and string.x == nil and tostring(12) == "12" and request.username == "bob" and ("x"):rep(2) == "xx")
 		usher.select(usher.servers()[1])`)
 	f.Fuzz(func(t *testing.T, body string) {
-		if _, err := compile("test.lua", inFilter(body)); err != nil || len(body) > 1000 {
+		if _, err := lualib.Compile("test.lua", inFilter(body)); err != nil || len(body) > 1000 {
 			t.Skip()
 		}
 		d := newDirector(t, probe, func(o *Options) {

@@ -88,14 +88,7 @@ func newState(d *Director) *state {
 // environments, bytecode or the collector is out.
 func (s *state) base(all *lua.LTable) *lua.LTable {
 	L := s.L
-	funcs := lualib.OpenBase(L, all, func(source, name string) (*lua.FunctionProto, error) {
-		proto, err := compile(name, source)
-		if err != nil { // without the token: it may be a part of something secret
-			text, _, _ := strings.Cut(err.Error(), " near ")
-			return nil, errors.New(text)
-		}
-		return proto, nil
-	})
+	funcs := lualib.OpenBase(all)
 	// What walks or changes a table as it is must see it whole. Other values than
 	// tables are refused here: by itself gopher-lua lets scripts set the
 	// metatable of all numbers, booleans or functions, for good.
@@ -348,7 +341,7 @@ const maxModuleName = 255
 // Missing implements budget.Hints.
 func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
 	var names []string
-	left := 300 // keys of a script's own tables that are looked at
+	left := 100 // keys of a script's own tables that are looked at
 	add := func(t *lua.LTable) {
 		for k, _ := t.Next(lua.LNil); k != lua.LNil && left > 0; k, _ = t.Next(k) {
 			left--

@@ -166,7 +166,7 @@ func (t *Thread) cannotCall(f *frame, v lua.LValue, reg int) bool {
 // missing asks for hints. They take time, which a script that catches its errors
 // could do again and again.
 func (t *Thread) missing(of lua.LValue, name string) (owner, nearest string) {
-	const hintSteps = 500
+	const hintSteps = 5000
 	if t.budget.Hints == nil || len(name) > maxShown {
 		return "", ""
 	}

@@ -28,18 +28,10 @@ func ThreadOf(L *lua.LState) *Thread { return L.Context().(*Thread) }
 // suspend it: there is only Lua code, called by Lua code, between it and the
 // coroutine's beginning.
 func (t *Thread) CanYield() bool {
-	f := (*t.frame).Parent
-	for first := true; f != nil; f, first = f.Parent, false {
-		if f.Fn.IsG {
-			return false
-		}
-		switch int(f.Fn.Proto.Code[f.Pc-1] >> opShift) {
-		case lua.OP_CALL:
-		case lua.OP_TAILCALL:
-			if !first {
-				return false
-			}
-		default: // a metamethod, or an iterator of for
+	for f := (*t.frame).Parent; f != nil; f = f.Parent {
+		// Else it is a Go function that calls, a metamethod or an iterator of for.
+		// A tail call could not be gone on with: see lualib's Compile.
+		if f.Fn.IsG || int(f.Fn.Proto.Code[f.Pc-1]>>opShift) != lua.OP_CALL {
 			return false
 		}
 	}

@@ -39,14 +39,13 @@ var Options = lua.Options{
 }
 
 // OpenBase makes base functions that know the budget out of gopher-lua's.
-// compile turns source into a function.
-func OpenBase(L *lua.LState, theirs *lua.LTable, compile Compile) map[string]lua.LGFunction {
+func OpenBase(theirs *lua.LTable) map[string]lua.LGFunction {
 	get := func(name string) lua.LGFunction { return theirs.RawGetString(name).(*lua.LFunction).GFunction }
 	return map[string]lua.LGFunction{
 		"assert":     assert,
 		"error":      raise(get("error")),
-		"load":       compile.load,
-		"loadstring": compile.loadstring,
+		"load":       load,
+		"loadstring": loadstring,
 		"next":       next,
 		"pcall":      pcall(get("pcall")),
 		"rawequal":   get("rawequal"),
@@ -85,6 +84,9 @@ func assert(L *lua.LState) int {
 func raise(f lua.LGFunction) lua.LGFunction {
 	const maxLevel = 10
 	return func(L *lua.LState) int {
+		if L.GetTop() == 0 {
+			L.Push(lua.LNil)
+		}
 		text := L.Get(1).String()
 		copied(L, 2*len(text))
 		if level, ok := L.Get(2).(lua.LNumber); ok && level > maxLevel {
@@ -286,22 +288,17 @@ func unpack(L *lua.LState) int {
 	return n
 }
 
-// maxChunkName is how much of a chunk's name is kept, in bytes: each error has it.
-const maxChunkName = 60
-
-// Compile turns source into a function whose globals are env. Its error texts
-// begin with the chunk's name.
-type Compile func(source, name string) (*lua.FunctionProto, error)
-
 // compiled pushes the function of a source, or nil and what is wrong.
-func (c Compile) compiled(L *lua.LState, source, name string) int {
+func compiled(L *lua.LState, source, name string) int {
 	b := budget.Of(L)
 	b.Alloc(L, loadCost(source))
 	b.Work(L, 200+4*len(source))
-	proto, err := c(source, name[:min(len(name), maxChunkName)])
+	proto, err := Compile(name[:min(len(name), maxName)], source)
 	if err != nil {
+		// Without the token, which may be a part of something secret.
+		text, _, _ := strings.Cut(err.Error(), " near ")
 		L.Push(lua.LNil)
-		L.Push(lua.LString(err.Error()))
+		L.Push(lua.LString(text))
 		return 2
 	}
 	L.Push(L.NewFunctionFromProto(proto))
@@ -309,16 +306,16 @@ func (c Compile) compiled(L *lua.LState, source, name string) int {
 }
 
 // loadstring is loadstring(text [, name]).
-func (c Compile) loadstring(L *lua.LState) int {
-	return c.compiled(L, L.CheckString(1), L.OptString(2, "<string>"))
+func loadstring(L *lua.LState) int {
+	return compiled(L, L.CheckString(1), L.OptString(2, "<string>"))
 }
 
 // load is load(function or text [, name]). The function returns the source in
 // pieces, and nil or "" at its end.
-func (c Compile) load(L *lua.LState) int {
+func load(L *lua.LState) int {
 	name := L.OptString(2, "?")
 	if s, ok := L.Get(1).(lua.LString); ok { // as in Lua 5.2
-		return c.compiled(L, string(s), name)
+		return compiled(L, string(s), name)
 	}
 	f := L.CheckFunction(1)
 	var source strings.Builder
@@ -343,7 +340,7 @@ func (c Compile) load(L *lua.LState) int {
 		budget.Of(L).Work(L, 2)
 		source.WriteString(s)
 	}
-	return c.compiled(L, source.String(), name)
+	return compiled(L, source.String(), name)
 }
 
 // ErrDepth is the fault of a script that nests too deep.

@@ -28,7 +28,7 @@ func TestLoadCost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := compile(source, "test")
+			_, err := Compile("test", source)
 			runtime.ReadMemStats(&after)
 			// The stack that the compiler needs is no allocation; it is freed after.
 			took := int(after.TotalAlloc - before.TotalAlloc + after.StackSys - before.StackSys)

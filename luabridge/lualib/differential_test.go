@@ -39,6 +39,7 @@ func newReference(t testing.TB) *reference {
 	}
 	r := &reference{cmd: exec.Command(path, "testdata/reference.lua")}
 	r.cmd.Stderr = os.Stderr
+	r.cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
 	if r.in, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +149,7 @@ func ours(L *lua.LState, function string, args []lua.LValue) []string {
 
 // helpers are the calls of reference.lua that are no functions of string.
 const helpers = `
+	function run(source) return assert(loadstring(source))() end
 	function gmatch_all(s, p)
 		local all = {}
 		for a, b, c in s:gmatch(p) do
@@ -329,6 +331,74 @@ func TestDifferentialFormat(t *testing.T) {
 	p.compare(t, "format", lua.LString("%d"), lua.LString("12"))
 	p.compare(t, "format", lua.LString("%d"), lua.LString("x"))
 	p.compare(t, "format", lua.LString("%q"), lua.LString("\x00\x01\xff"))
+	p.flush(t)
+}
+
+// What else is our own is compared by short scripts that return texts.
+func TestDifferentialScripts(t *testing.T) {
+	p := newPair(t)
+	for _, source := range []string{
+		// coroutines
+		`local co = coroutine.create(function(a, b) local c = coroutine.yield(a + b) return c * 2, "end" end)
+		 local _, x = coroutine.resume(co, 1, 2) local _, y, z = coroutine.resume(co, 10) return x, y, z, coroutine.status(co)`,
+		`local co = coroutine.create(function() error("boom", 0) end) local ok, err = coroutine.resume(co)
+		 local ok2, err2 = coroutine.resume(co) return ok, err, ok2, err2, coroutine.status(co)`,
+		`local f = coroutine.wrap(function() coroutine.yield(1) error("boom", 0) end) local a = f() local ok = pcall(f) local again = pcall(f) return a, ok, again`,
+		`local co co = coroutine.create(function() return coroutine.resume(co) end) local a, b, c = coroutine.resume(co) return a, b, c`,
+		`local a, b a = coroutine.create(function() return coroutine.resume(b) end) b = coroutine.create(function() return coroutine.resume(a) end)
+		 local x, y, z, w = coroutine.resume(a) return x, y, z, w`,
+		`local co = coroutine.create(function() local inner = coroutine.create(function() return 1 end) return coroutine.status(inner) end)
+		 local _, s = coroutine.resume(co) return s, coroutine.status(co)`,
+		`local outer outer = coroutine.create(function() local inner = coroutine.create(function() return coroutine.status(outer) end)
+		 local _, s = coroutine.resume(inner) return s end) local _, s = coroutine.resume(outer) return s`,
+		`local co = coroutine.create(function() return pcall(coroutine.yield, 1) end) local a, b = coroutine.resume(co) return a, b`,
+		`local co = coroutine.create(function() pcall(function() coroutine.yield(1) end) return "after" end) local a, b = coroutine.resume(co) return a, b, coroutine.status(co)`,
+		`local t = setmetatable({}, {__index = function() coroutine.yield(1) end}) local co = coroutine.create(function() return t.x end) local a, b = coroutine.resume(co) return a, b:match("attempt.*"), coroutine.status(co)`,
+		`local co = coroutine.create(function() for x in function() return coroutine.yield(1) end do end end) local a, b = coroutine.resume(co) return a, b:match("attempt.*"), coroutine.status(co)`,
+		`local co = coroutine.create(function() table.sort({3, 2, 1}, function() coroutine.yield(1) end) end) local a, b = coroutine.resume(co) return a, b:match("attempt.*"), coroutine.status(co)`,
+		`local co = coroutine.create(function() return (("x"):gsub("x", function() coroutine.yield(1) end)) end) local a = coroutine.resume(co) return a, coroutine.status(co)`,
+		`local co = coroutine.create(function() return coroutine.yield(coroutine.yield(1)) end) coroutine.resume(co) coroutine.resume(co, 2) local a, b = coroutine.resume(co, 3) return a, b, coroutine.status(co)`,
+		`local function g() coroutine.yield("deep") return "done" end local co = coroutine.wrap(function() local x = g() return x end) return co(), co()`,
+		`return (pcall(coroutine.yield, 1))`, `return (pcall(coroutine.create, print))`, `return (pcall(coroutine.wrap, 1))`, `return (pcall(coroutine.resume, 1))`,
+		`local n = 0 for x in coroutine.wrap(function() for i = 1, 5 do coroutine.yield(i) end end) do n = n + x end return n`,
+		`return coroutine.running() == nil, coroutine.wrap(function() return type(coroutine.running()) end)()`,
+
+		// errors
+		`return pcall(error)`, `return pcall(error, nil)`, `return pcall(error, "x", 0)`, `return pcall(error, 5, 0)`, `local t = {} local ok, e = pcall(error, t) return ok, e == t`,
+		`return xpcall(function() return 1, 2 end, print)`, `return xpcall(function() error("x", 0) end, function(e) return e .. "!" end)`,
+		`local f xpcall(function() local x = {v = "mine"} f = function() return x end error("e") end, function(e) return e end) return f().v`,
+		`local f pcall(function() local x = "mine" f = function() return x end error("e") end) local y = "other" return f()`,
+		`return (xpcall(function() error("x") end, function() error("again") end))`,
+		`local _, e = pcall(function() assert(false) end) return e:match(":1: (.*)")`, `local _, e = pcall(function() assert(nil, "m") end) return e:match(":1: (.*)")`, `return assert(1, 2, 3)`, `return (pcall(assert))`,
+		`return (pcall(pcall))`, `return pcall(pcall, error)`, `return (pcall(xpcall))`,
+
+		// numbers
+		`local out = {} for _, s in ipairs({"1", " 1 ", "1e3", "1E+3", "-1", "+1", "0x10", "-0x10", "0x", "1.", ".5", ".", "", " ", "1 1", "1_0", "10\r", "\n10\t", "1e", "08", "--1", "0b1", "1x"}) do
+		 out[#out + 1] = tostring(tonumber(s)) end return table.concat(out, ",")`,
+		`local out = {} for _, a in ipairs({{"10", 2}, {"ff", 16}, {"FF", 16}, {"0xff", 16}, {"zz", 36}, {"8", 8}, {"7", 8}, {" 11 ", 2}, {"1.5", 3}, {"-11", 10}}) do
+		 out[#out + 1] = tostring(tonumber(a[1], a[2])) end return table.concat(out, ",")`,
+		`return (pcall(tonumber, "1", 1))`, `return (pcall(tonumber, "1", 37))`, `return tonumber({}), tonumber(nil), tonumber(true)`, `return (pcall(tonumber))`,
+		`return math.huge == 1/0, -math.huge == -1/0, math.max(1, "2"), math.floor("1.5"), (pcall(math.abs, "x"))`,
+
+		// select, unpack, tables
+		`return select("#"), select("#", nil, nil), select(2, "a", "b", "c"), select(-1, "a", "b")`, `return select("2", "a", "b")`, `return (pcall(select, 0))`, `return (pcall(select, -3, 1, 2))`,
+		`return select(5, 1, 2)`, `return (pcall(select, "x"))`, `return unpack({1, 2, 3})`, `return unpack({1, 2, 3}, 2)`, `return unpack({1, 2, 3}, 2, 5)`, `return unpack({}, 1, 0)`, `return (pcall(unpack, {}, 1, 1e8))`,
+		`local t = {1, 2, 3} return table.remove(t), table.remove(t, 1), #t, table.remove(t, 5), #t`, `local t = {1, 2, 3} return select("#", table.remove(t, 0)), #t`,
+		`local t = {1, 2, 3} return select("#", table.remove(t, -1)), #t`, `return select("#", table.remove({}))`, `local t = {} table.insert(t, "a") table.insert(t, 1, "b") table.insert(t, 3, "c") return table.concat(t, ",")`,
+		`return (pcall(table.insert, {}, 1, 2, 3))`, `return (pcall(table.insert, {}))`, `return table.concat({1, 2, 3}, "-", 2), table.concat({1, 2, 3}, "-", 2, 2), table.concat({}, "-"), (pcall(table.concat, {{}}))`,
+		`local t = {5, 2, 8, 1} table.sort(t) local u = {"b", "a"} table.sort(u, function(a, b) return a > b end) return table.concat(t, ","), table.concat(u)`, `return (pcall(table.sort, {1, "a"}))`,
+		`return next({}), next({10}), (pcall(next, 1))`, `return rawget({7}, 1), rawequal("a", "a"), type(nil), (pcall(type))`,
+		`return loadstring("return 1 + 1")(), (loadstring("x =")), load(function() return nil end) ~= nil`, `local n = 0 return load(function() n = n + 1 return ({"return ", "4", "2"})[n] end)()`,
+		`return ("x"):rep(3) .. #("abc"), ("%d"):format(3.7), ("a,b"):find(",", 1, true)`,
+
+		// time
+		`local out = {} for _, at in ipairs({0, 86399, 951782400, 1000000000, 1234567890, 1456704000, 1609459199, 1609459200, 1735689600, 1767225600, 1796000000, 1798761599}) do
+		 for c in ("aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYzZ%"):gmatch(".") do out[#out + 1] = os.date("!%" .. c, at) end end return table.concat(out, "|")`,
+		`local t = os.date("!*t", 1000000000) return t.year, t.month, t.day, t.hour, t.min, t.sec, t.wday, t.yday, t.isdst`, `return os.date("!x%%y%", 0):sub(1, 3)`, `return os.date("!", 0), os.date("!plain", 0)`,
+		`return os.time({year = 2026, month = 11, day = 27, hour = 12}) - os.time({year = 2026, month = 11, day = 26, hour = 12}), os.difftime(5, 3)`,
+	} {
+		p.compare(t, "run", lua.LString(source))
+	}
 	p.flush(t)
 }
 

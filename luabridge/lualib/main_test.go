@@ -2,12 +2,10 @@ package lualib
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
-	"github.com/yuin/gopher-lua/parse"
 	"go.uber.org/goleak"
 
 	"usher/luabridge/budget"
@@ -31,7 +29,7 @@ func newLua(t testing.TB, limits budget.Limits) (*lua.LState, *budget.Budget) {
 	}
 	L.SetTop(0)
 	globals := L.G.Global
-	for name, f := range OpenBase(L, globals, compile) {
+	for name, f := range OpenBase(globals) {
 		globals.RawSetString(name, L.NewFunction(f))
 	}
 	str := OpenString(L)
@@ -40,6 +38,7 @@ func newLua(t testing.TB, limits budget.Limits) (*lua.LState, *budget.Budget) {
 	L.SetMetatable(lua.LString(""), mt)
 	lib := func(name string) *lua.LTable { return globals.RawGetString(name).(*lua.LTable) }
 	globals.RawSetString("table", OpenTable(L, lib("table")))
+	globals.RawSetString("math", OpenMath(L, lib("math")))
 	globals.RawSetString("coroutine", OpenCoroutine(L, lib("coroutine")))
 	osLib := OpenOs(L, lib("os"))
 	osLib.RawSetString("setlocale", L.NewFunction(func(*lua.LState) int { return 0 }))
@@ -50,17 +49,9 @@ func newLua(t testing.TB, limits budget.Limits) (*lua.LState, *budget.Budget) {
 	return L, b
 }
 
-func compile(source, name string) (*lua.FunctionProto, error) {
-	chunk, err := parse.Parse(strings.NewReader(source), name)
-	if err != nil {
-		return nil, err
-	}
-	return lua.Compile(chunk, name)
-}
-
 // do runs Lua source.
 func do(L *lua.LState, source string) error {
-	proto, err := compile(source, "test")
+	proto, err := Compile("test", source)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func date(L *lua.LState) int {
 	b.Alloc(L, 3000+30*len(format))
 	b.Work(L, 20+4*len(format))
 	if rest, utc := strings.CutPrefix(format, "!"); utc {
-		format, at = rest, at.UTC()
+		format, at = rest, at.In(gmt)
 	}
 	if strings.HasPrefix(format, "*t") {
 		t := L.CreateTable(0, 9)
@@ -74,6 +74,9 @@ func date(L *lua.LState) int {
 	L.Push(lua.LString(out.String()))
 	return 1
 }
+
+// gmt is UTC, by the name that C has for it.
+var gmt = time.FixedZone("GMT", 0)
 
 // strftime are conversions that Go's time has a layout for.
 var strftime = map[byte]string{

@@ -82,6 +82,9 @@ func tabRemove(remove lua.LGFunction) lua.LGFunction {
 	return func(L *lua.LState) int {
 		t, b := L.CheckTable(1), budget.Of(L)
 		n := b.Len(L, t)
+		if n == 0 {
+			return 0
+		}
 		if L.GetTop() > 1 {
 			at := checkInt(L, 2)
 			if at < 1 || at > n {

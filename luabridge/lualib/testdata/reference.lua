@@ -38,6 +38,7 @@ local function write(n, values)
 end
 
 local calls = {
+  run = function(source) return assert(loadstring(source))() end,
   gmatch_all = function(s, p)
     local all = {}
     for a, b, c in s:gmatch(p) do

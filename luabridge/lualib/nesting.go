@@ -1,4 +1,4 @@
-package luabridge
+package lualib
 
 import (
 	"github.com/yuin/gopher-lua/ast"
