@@ -90,7 +90,7 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 		return b.store(tb)
 
 	case lua.OP_NEWTABLE:
-		n := tableBytes + B*slotBytes
+		n := tableBytes // of its elements SETLIST knows
 		if C > 0 {
 			n += hashBytes + (C-1)*keyBytes
 		}
@@ -101,7 +101,7 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 		if B == 0 {
 			n = t.reg.top - (f.LocalBase + A) - 1
 		}
-		if tb, ok := r[A].(*lua.LTable); ok && b.store(tb) {
+		if tb, ok := r[A].(*lua.LTable); ok && (b.take(n*slotBytes) || b.note(tableOf(tb), n)) {
 			return true
 		}
 		return n > scannedPerStep && b.work(n/scannedPerStep)

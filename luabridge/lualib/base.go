@@ -35,7 +35,7 @@ func loadCost(source string) int {
 // Options are those of a state whose stacks grow as the constants above say.
 var Options = lua.Options{
 	SkipOpenLibs: true, CallStackSize: callDepth,
-	RegistrySize: 1024, RegistryMaxSize: stackSlots, RegistryGrowStep: 4096,
+	RegistrySize: 1024, RegistryMaxSize: stackSlots, RegistryGrowStep: 16 * 1024,
 }
 
 // OpenBase makes base functions that know the budget out of gopher-lua's.
