@@ -178,8 +178,12 @@ func (t *Thread) stop(f *frame, inst uint32) bool {
 		}
 
 	case lua.OP_CLOSURE:
-		p := f.Fn.Proto.FunctionPrototypes[inst&maskBx]
-		return b.take(closureBytes + upvalueBytes*int(p.NumUpvalues))
+		n := int(f.Fn.Proto.FunctionPrototypes[inst&maskBx].NumUpvalues)
+		// Each variable is looked for among all of the stack that functions keep.
+		if n > 0 && f.LocalBase > 4*scannedPerStep && b.work(n*f.LocalBase/(4*scannedPerStep)) {
+			return true
+		}
+		return b.take(closureBytes + upvalueBytes*n)
 
 	case lua.OP_VARARG:
 		if n := f.NArgs - int(f.Fn.Proto.NumParameters); n > scannedPerStep {

@@ -216,43 +216,83 @@ type source struct {
 }
 
 // origin finds out where the value of a register came from, as far as the code
-// before pc tells.
+// before pc tells: from what wrote it last. gopher-lua's own table of local
+// variables has their beginnings right, and not their ends.
 func (t *Thread) origin(f *frame, reg, pc int) source {
 	p := f.Fn.Proto
-	if name := localName(p, reg, pc); name != "" {
-		return source{kind: "local", name: name}
-	}
 	for i := pc - 1; i >= 0; i-- {
 		inst := p.Code[i]
-		A, B, C := int(inst>>18&maskA), int(inst&maskBC), int(inst>>9&maskBC)
-		if A != reg || int(inst>>opShift) == lua.OP_JMP {
+		op, A, B, C := int(inst>>opShift), int(inst>>18&maskA), int(inst&maskBC), int(inst>>9&maskBC)
+		last := A // of the registers that it writes
+		switch op {
+		case lua.OP_SETTABLE, lua.OP_SETTABLEKS, lua.OP_SETGLOBAL, lua.OP_SETUPVAL, lua.OP_TEST, lua.OP_EQ, lua.OP_LT, lua.OP_LE,
+			lua.OP_JMP, lua.OP_RETURN, lua.OP_SETLIST, lua.OP_CLOSE, lua.OP_NOP:
+			continue // none
+		case lua.OP_LOADNIL:
+			last = B
+		case lua.OP_CALL:
+			last = A + C - 2
+		case lua.OP_SELF:
+			last = A + 1
+		case lua.OP_FORLOOP, lua.OP_FORPREP, lua.OP_TFORLOOP:
+			last = A + 3 + C
+		}
+		if reg < A || reg > last {
 			continue
 		}
 		if jumpedOver(p, i, pc) {
 			return source{}
 		}
-		switch int(inst >> opShift) {
-		case lua.OP_GETGLOBAL:
+		begin := i + 1
+		if op == lua.OP_NEWTABLE || op == lua.OP_CLOSURE { // its elements or variables come first
+			begin = nextLocal(p, begin, pc)
+		}
+		if name := localAt(p, begin, reg-A); name != "" {
+			return source{kind: "local", name: name}
+		}
+		switch {
+		case op == lua.OP_GETGLOBAL:
 			return source{kind: "global", name: text(p, int(inst&maskBx))}
-		case lua.OP_GETUPVAL:
-			if B < len(p.DbgUpvalues) {
-				return source{kind: "upvalue", name: p.DbgUpvalues[B]}
-			}
-		case lua.OP_MOVE:
-			if B < reg {
-				return t.origin(f, B, i)
-			}
-		case lua.OP_GETTABLEKS:
+		case op == lua.OP_GETUPVAL && B < len(p.DbgUpvalues):
+			return source{kind: "upvalue", name: p.DbgUpvalues[B]}
+		case op == lua.OP_MOVE:
+			return t.origin(f, B, i)
+		case op == lua.OP_GETTABLEKS:
 			return source{"field", text(p, C&^constRK), t.value(f, B, i)}
-		case lua.OP_SELF:
+		case op == lua.OP_SELF && reg == A:
 			return source{"method", text(p, C&^constRK), t.reg.array[f.LocalBase+reg+1]}
-		case lua.OP_SETTABLE, lua.OP_SETTABLEKS, lua.OP_SETGLOBAL, lua.OP_SETUPVAL, lua.OP_TEST,
-			lua.OP_EQ, lua.OP_LT, lua.OP_LE, lua.OP_RETURN, lua.OP_SETLIST, lua.OP_CLOSE:
-			continue // A is not what they write
 		}
 		return source{}
 	}
+	if reg < int(p.NumParameters) && reg < len(p.DbgLocals) {
+		return source{kind: "local", name: p.DbgLocals[reg].Name}
+	}
 	return source{}
+}
+
+// nextLocal is where the first local variable begins that begins at pc or behind
+// it, but not behind most; else pc.
+func nextLocal(p *lua.FunctionProto, pc, most int) int {
+	for _, l := range p.DbgLocals {
+		if pc <= l.StartPc && l.StartPc <= most {
+			return l.StartPc
+		}
+	}
+	return pc
+}
+
+// localAt is the nth local variable of those that begin at pc, or "".
+func localAt(p *lua.FunctionProto, pc, n int) string {
+	for _, l := range p.DbgLocals {
+		switch {
+		case l.StartPc != pc || strings.HasPrefix(l.Name, "("):
+		case n == 0:
+			return l.Name
+		default:
+			n--
+		}
+	}
+	return ""
 }
 
 // jumpedOver reports whether a jump before an instruction leads behind it, but
@@ -267,23 +307,6 @@ func jumpedOver(p *lua.FunctionProto, at, pc int) bool {
 		}
 	}
 	return false
-}
-
-// localName is the local variable that a register is at pc, or "". gopher-lua's
-// own LocalName misses a variable's first instruction.
-func localName(p *lua.FunctionProto, reg, pc int) string {
-	for _, l := range p.DbgLocals {
-		if l.StartPc > pc {
-			break
-		}
-		if pc <= l.EndPc {
-			if reg == 0 {
-				return l.Name
-			}
-			reg--
-		}
-	}
-	return ""
 }
 
 // value is what a register held at pc, if it can still be told.
@@ -303,16 +326,16 @@ func (t *Thread) value(f *frame, reg, pc int) lua.LValue {
 	return nil
 }
 
-// text is a name that stands in a function, shortened.
+// text is a name that stands in a function, if it is short: a part of it could
+// be a part of a secret.
 func text(p *lua.FunctionProto, k int) string {
 	if k >= len(p.Constants) {
 		return "?"
 	}
-	s := p.Constants[k].String()
-	if len(s) > maxShown {
-		return s[:maxShown] + "..."
+	if s := p.Constants[k].String(); len(s) <= maxShown {
+		return s
 	}
-	return s
+	return "?"
 }
 
 // Describe is a value as an error text has it: what it is, and what it says.

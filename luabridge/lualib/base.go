@@ -293,7 +293,12 @@ func compiled(L *lua.LState, source, name string) int {
 	b := budget.Of(L)
 	b.Alloc(L, loadCost(source))
 	b.Work(L, 200+4*len(source))
-	proto, err := Compile(name[:min(len(name), maxName)], source)
+	if b.Hints != nil {
+		name = b.Hints.Shown(name, maxName)
+	}
+	proto, err := compile(name[:min(len(name), maxName)], source, func(constants int) {
+		b.Work(L, constants*constants/10)
+	})
 	if err != nil {
 		// Without the token, which may be a part of something secret.
 		text, _, _ := strings.Cut(err.Error(), " near ")

@@ -9,8 +9,21 @@ import (
 	"github.com/yuin/gopher-lua/parse"
 )
 
+// maxConstants is how many numbers and texts may stand in a chunk: gopher-lua's
+// compiler compares each with all of its function's.
+const maxConstants = 20000
+
 // Compile turns Lua source into a prototype. Its errors begin with path:line.
 func Compile(path, text string) (*lua.FunctionProto, error) {
+	return compile(path, text, func(int) {})
+}
+
+// compile calls cost with the number of constants before it compiles them.
+func compile(path, text string, cost func(constants int)) (*lua.FunctionProto, error) {
+	text = strings.TrimPrefix(text, "\xef\xbb\xbf")
+	if strings.HasPrefix(text, "#") { // the line for Unix
+		text = "--" + text
+	}
 	chunk, err := parse.Parse(strings.NewReader(text), path)
 	if syntax := (*parse.Error)(nil); errors.As(err, &syntax) {
 		if syntax.Pos.Line == parse.EOF {
@@ -21,12 +34,17 @@ func Compile(path, text string) (*lua.FunctionProto, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if line := tooDeep(chunk); line > 0 {
+	line, constants := walk(chunk)
+	if line > 0 {
 		return nil, fmt.Errorf("%s:%d: nested over %d deep", path, line, maxNesting)
 	}
+	if constants > maxConstants {
+		return nil, fmt.Errorf("%s:1: %d numbers and texts, at most %d: keep long lists in several files", path, constants, maxConstants)
+	}
+	cost(constants)
 	proto, err := lua.Compile(chunk, path)
 	if fault := (*lua.CompileError)(nil); errors.As(err, &fault) {
-		return nil, fmt.Errorf("%s:%d: %s", path, fault.Line, fault.Message)
+		return nil, fmt.Errorf("%s:%d: %s (in the function that begins there)", path, max(fault.Line, 1), fault.Message)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -38,15 +56,19 @@ func Compile(path, text string) (*lua.FunctionProto, error) {
 	return proto, nil
 }
 
-// maxName is how much of a name is kept for errors and traces, in bytes. A trace
-// has a line for each call.
+// maxName is the longest name that is kept for errors and traces, in bytes: a
+// trace has a line for each call.
 const maxName = 60
 
-// prepare cuts the names that a function and those within it keep for errors, and
+// prepare drops long names that a function and those within it keep for errors, and
 // makes `return coroutine.yield()` a call like others: as a tail call it cannot be
 // resumed in gopher-lua.
 func prepare(p *lua.FunctionProto) {
-	cut := func(s *string) { *s = (*s)[:min(len(*s), maxName)] }
+	cut := func(s *string) {
+		if len(*s) > maxName { // a part of it could be a part of a secret
+			*s = "?"
+		}
+	}
 	for i := range p.DbgCalls {
 		call := &p.DbgCalls[i]
 		cut(&call.Name)

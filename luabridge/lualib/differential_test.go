@@ -363,7 +363,28 @@ func TestDifferentialScripts(t *testing.T) {
 		`local n = 0 for x in coroutine.wrap(function() for i = 1, 5 do coroutine.yield(i) end end) do n = n + x end return n`,
 		`return coroutine.running() == nil, coroutine.wrap(function() return type(coroutine.running()) end)()`,
 
+		// assignments
+		`local a, b = 1, 2 a, b = b, a return a, b`, `local a, b, c = 1, 2, 3 a, b, c = c, a, b return a, b, c`, `local a, b = 1, 2 a, b = b, a + b return a, b`,
+		`local s, t = "x", {} s, t.y = t.y, s return s, t.y`, `local a = {} local b = a a, a.n = nil, 5 return a, b.n`, `x, y = 1, 2 x, y = y, x return x, y`,
+		`local a, b = 1, 2 local function f() return a end a, b = 5, f() return a, b`, `local a, b = (function() return 1, 2 end)() a, b = (function() return b, a end)() return a, b`,
+		`local a, b, c = 1 a, b, c = b, a return a, b, c`, `local t = {1, 2} t[1], t[2] = t[2], t[1] return t[1], t[2]`, `local i, t = 1, {} i, t[i] = i + 1, 20 return i, t[1], t[2]`,
+		`local a, b = 1, 2 for i = 1, 3 do a, b = b, a end return a, b`, `local a, b a, b = 1, 2 return a, b`, `local function f(...) local a, b = ... a, b = b, a return a, b end return f(1, 2, 3)`,
+
 		// errors
+		`local chosen local function choose(s) chosen = s end pcall(error, "down") choose("x") return chosen`,
+		`local n = 0 local function f() n = n + 1 error("boom", 0) end for i = 1, 3 do pcall(f) end return n`,
+		`local n = 0 local function f() n = n + 1 error({}) end for i = 1, 3 do xpcall(f, function() n = n + 10 end) end return n`,
+		`local n = 0 local co = coroutine.wrap(function() local m = 0 local function g() m = m + 1 n = n + 1 error("x") end for i = 1, 3 do pcall(g) end coroutine.yield(m) end) local m = co() return n, m`,
+		`local fs = {} for i = 1, 3 do local x = i fs[i] = function() x = x + 1 return x end pcall(function() local y = x fs[i + 3] = function() y = y + 10 return y end error("e") end) end
+		 return fs[1](), fs[2](), fs[3](), fs[4](), fs[5](), fs[6](), fs[1](), fs[4]()`,
+		`local a = 1 local function outer() local b = 2 local function inner() a, b = a + 1, b + 1 error("e") end pcall(inner) pcall(inner) return b end local b = outer() return a, b`,
+		`local f pcall(function() local x = "kept" f = function() return x end local t = nil return t.x end) local y, z = "other", "others" return f()`,
+		`local f local ok = pcall(function() pcall(error) local x = "kept" f = function() return x end error("e") end) local y, z, w = 1, 2, 3 return f(), ok`,
+		`local x = 1 local co = coroutine.create(function() local y = 5 local function g() y = y + 1 x = y end pcall(error) g() error("e") end) coroutine.resume(co) return x`,
+		`local f local co = coroutine.create(function() local y = 5 f = function() y = y + 1 return y end error("e") end) coroutine.resume(co) return f(), f()`,
+		`local t = setmetatable({}, {__index = function(t, k) error("no " .. k, 0) end}) local n = 0 local function g() n = n + 1 return t.x end local ok, e = pcall(g) g = nil return n, e`,
+		`local n = 0 local function f(d) n = n + 1 if d == 0 then error("deep", 0) end local ok, e = pcall(f, d - 1) error(e, 0) end local ok, e = pcall(f, 20) return n, e`,
+		`return (xpcall(nil, function() return "h" end))`, `return pcall(string.rep)`,
 		`return pcall(error)`, `return pcall(error, nil)`, `return pcall(error, "x", 0)`, `return pcall(error, 5, 0)`, `local t = {} local ok, e = pcall(error, t) return ok, e == t`,
 		`return xpcall(function() return 1, 2 end, print)`, `return xpcall(function() error("x", 0) end, function(e) return e .. "!" end)`,
 		`local f xpcall(function() local x = {v = "mine"} f = function() return x end error("e") end, function(e) return e end) return f().v`,

@@ -15,9 +15,10 @@ type nested struct {
 	depth int
 }
 
-// tooDeep returns the line of what nests deeper than maxNesting, or 0. It calls
-// itself for nothing.
-func tooDeep(chunk []ast.Stmt) (line int) {
+// walk looks at all of a chunk: it separates entangled assignments, and returns
+// the line of what nests deeper than maxNesting, or 0, and how many constants
+// there are. It calls itself for nothing.
+func walk(chunk []ast.Stmt) (line, constants int) {
 	var open []nested
 	depth := 0
 	add := func(nodes ...any) {
@@ -31,6 +32,7 @@ func tooDeep(chunk []ast.Stmt) (line int) {
 		}
 	}
 	stmts := func(list []ast.Stmt) {
+		separate(list)
 		for _, s := range list {
 			add(s)
 		}
@@ -41,9 +43,11 @@ func tooDeep(chunk []ast.Stmt) (line int) {
 		open = open[:len(open)-1]
 		depth = n.depth
 		if p, ok := n.node.(ast.PositionHolder); ok && depth > maxNesting {
-			return max(p.Line(), 1)
+			return max(p.Line(), 1), constants
 		}
 		switch n := n.node.(type) {
+		case *ast.NumberExpr, *ast.StringExpr:
+			constants++
 		case *ast.AttrGetExpr:
 			add(n.Object, n.Key)
 		case *ast.TableExpr:
@@ -101,5 +105,5 @@ func tooDeep(chunk []ast.Stmt) (line int) {
 			exprs(n.Exprs)
 		}
 	}
-	return 0
+	return 0, constants
 }
