@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -9,8 +10,8 @@ import (
 )
 
 // What stands here is how gopher-lua v1.1.2 lays out its frames, stacks and
-// tables, of which it shows only a part. It is read, and but for a frame's count of tail
-// calls never written. A fork
+// tables, of which it shows only a part. It is read; written are a frame's count of tail
+// calls, and in protect.go which variables are closed. A fork
 // would be the other way to know the next instruction and the size of a table.
 // Layout tells when another version has another layout, and then nothing runs.
 
@@ -46,10 +47,22 @@ type table struct {
 	k2i       map[lua.LValue]int
 }
 
+// upvalue is lua.Upvalue: a variable that closures keep, on the stack while its
+// function runs, else its own.
+type upvalue struct {
+	next   *upvalue
+	reg    *registry
+	index  int
+	value  lua.LValue
+	closed bool
+}
+
 var (
 	stateType = reflect.TypeFor[lua.LState]()
 	frameAt   = offset("currentFrame")
 	regAt     = offset("reg")
+	openAt    = offset("uvcache")
+	keepAt    = offset("hasErrorFunc")
 )
 
 func offset(name string) uintptr {
@@ -58,6 +71,10 @@ func offset(name string) uintptr {
 }
 
 func frameOf(L *lua.LState) **frame { return (**frame)(unsafe.Add(unsafe.Pointer(L), frameAt)) }
+
+func openOf(L *lua.LState) **upvalue { return (**upvalue)(unsafe.Add(unsafe.Pointer(L), openAt)) }
+
+func keepOf(L *lua.LState) *bool { return (*bool)(unsafe.Add(unsafe.Pointer(L), keepAt)) }
 
 func registryOf(L *lua.LState) *registry {
 	return *(**registry)(unsafe.Add(unsafe.Pointer(L), regAt))
@@ -73,7 +90,7 @@ var layoutFault = func() error {
 	for _, c := range []struct {
 		field string
 		ours  reflect.Type
-	}{{"currentFrame", reflect.TypeFor[frame]()}, {"reg", reflect.TypeFor[registry]()}} {
+	}{{"currentFrame", reflect.TypeFor[frame]()}, {"reg", reflect.TypeFor[registry]()}, {"uvcache", reflect.TypeFor[upvalue]()}} {
 		f, ok := stateType.FieldByName(c.field)
 		if !ok || f.Type.Kind() != reflect.Pointer {
 			return fmt.Errorf("budget: gopher-lua's LState has no pointer %s", c.field)
@@ -81,6 +98,9 @@ var layoutFault = func() error {
 		if err := sameLayout(f.Type.Elem(), c.ours); err != nil {
 			return err
 		}
+	}
+	if f, ok := stateType.FieldByName("hasErrorFunc"); !ok || f.Type.Kind() != reflect.Bool {
+		return errors.New("budget: gopher-lua's LState has no hasErrorFunc")
 	}
 	return sameLayout(reflect.TypeFor[lua.LTable](), reflect.TypeFor[table]())
 }()

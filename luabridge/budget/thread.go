@@ -16,6 +16,12 @@ type Thread struct {
 	frame  **frame   // where the thread keeps its current frame
 	reg    *registry // its stack of values
 
+	// See PCall.
+	open      **upvalue // variables on the stack that closures keep, by index
+	keepOpen  *bool     // gopher-lua closes none of them at an error
+	protected int       // calls by PCall that run
+	base      int       // where the innermost of them begins
+
 	// Resumed: it was resumed and has not come back. gopher-lua itself resumes
 	// such a coroutine again, and two that resume each other have no end.
 	Resumed bool
@@ -52,7 +58,7 @@ const spare = 64
 // Attach makes b count what L does. By itself gopher-lua gives a coroutine a
 // child of its creator's context, which it asks once: attach to each.
 func Attach(L *lua.LState, b *Budget) {
-	L.SetContext(&Thread{budget: b, frame: frameOf(L), reg: registryOf(L)})
+	L.SetContext(&Thread{budget: b, frame: frameOf(L), reg: registryOf(L), open: openOf(L), keepOpen: keepOf(L)})
 }
 
 // closed is what Done returns to stop.

@@ -47,7 +47,7 @@ func OpenBase(theirs *lua.LTable) map[string]lua.LGFunction {
 		"load":       load,
 		"loadstring": loadstring,
 		"next":       next,
-		"pcall":      pcall(get("pcall")),
+		"pcall":      pcall,
 		"rawequal":   get("rawequal"),
 		"rawget":     rawget(get("rawget")),
 		"rawset":     rawset(get("rawset")),
@@ -96,51 +96,49 @@ func raise(f lua.LGFunction) lua.LGFunction {
 	}
 }
 
-// caught takes what an error that is caught took: a trace of the calls is made
-// for each.
-func caught(L *lua.LState) {
-	const traceSteps, traceBytes = 50, 4096
-	b := budget.Of(L)
-	b.Alloc(L, traceBytes)
-	b.Work(L, traceSteps)
-}
-
-func pcall(f lua.LGFunction) lua.LGFunction {
-	return func(L *lua.LState) int {
-		n := f(L)
-		if n > 0 && L.Get(-n) == lua.LFalse {
-			caught(L)
-		}
-		return n
+// pcall is pcall(f, ...).
+func pcall(L *lua.LState) int {
+	L.CheckAny(1)
+	budget.Of(L).Work(L, 2)
+	if err := budget.PCall(L, L.GetTop()-1); err != nil {
+		L.SetTop(0)
+		L.Push(lua.LFalse)
+		L.Push(caught(L, err))
+		return 2
 	}
+	L.Insert(lua.LTrue, 1)
+	return L.GetTop()
 }
 
-// xpcall is xpcall(f, handler). The handler runs when the calls are undone: with
-// gopher-lua's own, what closures keep of them is lost.
+// xpcall is xpcall(f, handler). The handler runs when the calls are undone.
 func xpcall(L *lua.LState) int {
-	f, handler := L.CheckFunction(1), L.CheckFunction(2)
-	L.SetTop(0)
-	L.Push(f)
-	err := L.PCall(0, lua.MultRet, nil)
+	L.CheckAny(1)
+	handler := L.CheckAny(2)
+	budget.Of(L).Work(L, 2)
+	L.SetTop(1)
+	err := budget.PCall(L, 0)
 	if err == nil {
 		L.Insert(lua.LTrue, 1)
 		return L.GetTop()
 	}
-	caught(L)
 	L.SetTop(0)
 	L.Push(handler)
-	L.Push(raised(err))
-	if err := L.PCall(1, 1, nil); err != nil {
-		caught(L)
+	L.Push(caught(L, err))
+	if err := budget.PCall(L, 1); err != nil {
 		L.SetTop(0)
-		L.Push(raised(err))
+		L.Push(caught(L, err))
 	}
+	L.SetTop(1)
 	L.Insert(lua.LFalse, 1)
 	return 2
 }
 
-// raised is the value of an error that PCall returned.
-func raised(err error) lua.LValue {
+// caught takes what an error took that is caught, and returns its value.
+func caught(L *lua.LState, err error) lua.LValue {
+	const errorSteps, errorBytes = 20, 512
+	b := budget.Of(L)
+	b.Alloc(L, errorBytes)
+	b.Work(L, errorSteps)
 	if api := (*lua.ApiError)(nil); errors.As(err, &api) && api.Object != nil {
 		return api.Object
 	}

@@ -384,7 +384,7 @@ func TestDifferentialScripts(t *testing.T) {
 		`local f local co = coroutine.create(function() local y = 5 f = function() y = y + 1 return y end error("e") end) coroutine.resume(co) return f(), f()`,
 		`local t = setmetatable({}, {__index = function(t, k) error("no " .. k, 0) end}) local n = 0 local function g() n = n + 1 return t.x end local ok, e = pcall(g) g = nil return n, e`,
 		`local n = 0 local function f(d) n = n + 1 if d == 0 then error("deep", 0) end local ok, e = pcall(f, d - 1) error(e, 0) end local ok, e = pcall(f, 20) return n, e`,
-		`return (xpcall(nil, function() return "h" end))`, `return pcall(string.rep)`,
+		`return (xpcall(nil, function() return "h" end))`, `return (pcall(string.rep))`, `return (pcall(nil))`, `return (xpcall(setmetatable({}, {__call = error}), function() return 1 end))`,
 		`return pcall(error)`, `return pcall(error, nil)`, `return pcall(error, "x", 0)`, `return pcall(error, 5, 0)`, `local t = {} local ok, e = pcall(error, t) return ok, e == t`,
 		`return xpcall(function() return 1, 2 end, print)`, `return xpcall(function() error("x", 0) end, function(e) return e .. "!" end)`,
 		`local f xpcall(function() local x = {v = "mine"} f = function() return x end error("e") end, function(e) return e end) return f().v`,
