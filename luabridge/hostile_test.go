@@ -173,8 +173,12 @@ func TestDeadlineIsKept(t *testing.T) {
 		"a long key, hash":          `local k, s = ("a"):rep(4e6), usher.servers() while true do usher.hash(k, s) end`,
 		"coroutines":                `local function f() coroutine.yield() end local co = coroutine.wrap(function() while true do f() end end) while true do co() end`,
 		"coroutine in a coroutine":  `coroutine.wrap(function() coroutine.wrap(function() while true do end end)() end)()`,
-		"xpcall":                    `while true do xpcall(error, function(e) return e end) end`,
-		"loadstring":                `local s = ("x = 1 "):rep(1000) while true do loadstring(s) end`,
+		"loadstring of a list":      `local p = {} for i = 1, 19000 do p[i] = i end local s = "return {" .. table.concat(p, ",") .. "}" while true do loadstring(s) end`,
+		"many variables kept": `local names = {} for i = 1, 190 do names[i] = "l" .. i end local part = function(a, b) return table.concat(names, ",", a, b) end
+			local src = "local function deep(n) local " .. part(1, 190) .. " = 1 local a, b, c = function() return " .. part(1, 59) .. " end, function() return " .. part(60, 118) .. " end, function() return " .. part(119, 177) .. " end if n == 0 then while true do local f = function() return " .. part(119, 177) .. " end end end return (deep(n - 1)) end deep(120)"
+			assert(loadstring(src))()`,
+		"xpcall":     `while true do xpcall(error, function(e) return e end) end`,
+		"loadstring": `local s = ("x = 1 "):rep(1000) while true do loadstring(s) end`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

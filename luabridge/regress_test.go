@@ -179,6 +179,22 @@ func TestRedact(t *testing.T) {
 	if f := askFault(t, d, q); strings.Contains(f.Error(), "s3cre") {
 		t.Errorf("shown: %v", f)
 	}
+	// A long one is not cut before it is starred.
+	long := "s3cre_" + strings.Repeat("x", 80)
+	for _, body := range []string{
+		`loadstring("error('x')", request.password)()`,
+		`loadstring("local t = {} t." .. request.password .. "()")()`,
+		`loadstring("local " .. request.password .. " " .. request.password .. ".x = 1")()`,
+		`loadstring(request.password .. "()")()`,
+		`loadstring("local t = {} function t." .. request.password .. "() error('x', 1) end t." .. request.password .. "()")()`,
+		`local t = {} t[request.password].x = 1`,
+	} {
+		d = newDirector(t, inFilter(`if request.session ~= "probe" then `+body+` end`), func(o *Options) { o.Filters[0].NeedsPassword = true })
+		q.Request.Password = proxy.NewSecret(long)
+		if f := askFault(t, d, q); strings.Contains(f.Error(), long[:6]) {
+			t.Errorf("%s shows: %v", body, f)
+		}
+	}
 	// A host that is none is shown in the decision's error.
 	d = newDirector(t, inFilter(`nauthilus_backend.select_backend_server(request.password .. "!", 143)`), func(o *Options) { o.Filters[0].NeedsPassword = true })
 	q.Request.Password = proxy.NewSecret("s3cret pass")
