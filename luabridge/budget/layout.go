@@ -51,7 +51,7 @@ type table struct {
 // function runs, else its own.
 type upvalue struct {
 	next   *upvalue
-	reg    *registry
+	_      *registry // reg
 	index  int
 	value  lua.LValue
 	closed bool
