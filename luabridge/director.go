@@ -52,6 +52,7 @@ type Director struct {
 type filter struct {
 	Filter
 	*script
+	by     string // policy:NAME
 	health *health
 }
 
@@ -87,7 +88,7 @@ func New(opt Options) (*Director, error) {
 			faults = append(faults, err)
 			continue
 		}
-		d.filters = append(d.filters, filter{f, script, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
+		d.filters = append(d.filters, filter{f, script, "policy:" + f.Name, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -172,7 +173,7 @@ func (f *filter) wants(q *proxy.Query) bool {
 func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
 	c := &s.buf
 	c.Reset(modules.Call{
-		Deps: s.director.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword,
+		Deps: s.director.opt.Deps, Query: q, Script: f.Name, By: f.by, ShowPassword: f.NeedsPassword,
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.context,
 	})
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
@@ -184,7 +185,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	v.Changes, v.Logs = said.Changes, said.Logs
 	if (lua.LVAsBool(action) || said.Refused) && !v.Refused {
 		v.Refused = true
-		v.By = "policy:" + f.Name
+		v.By = f.by
 	}
 	if c.TextSet() && v.Text == "" {
 		v.Text = said.Text
@@ -198,7 +199,7 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	if said.Hold > 0 {
 		v.Hold = said.Hold
 		if !v.Refused {
-			v.By = "policy:" + f.Name
+			v.By = f.by
 		}
 	}
 	if n, ok := result.(lua.LNumber); ok && n != 0 {

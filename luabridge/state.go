@@ -43,6 +43,17 @@ type state struct {
 type loaded struct {
 	chunk    *lua.LFunction // which no script gets hold of; its environment is the request's
 	requests *modules.Requests
+	modules  []string // that it reads as globals
+}
+
+func (s *state) load(sc *script) *loaded {
+	l := &loaded{chunk: s.L.NewFunctionFromProto(sc.proto), requests: modules.NewRequests(s.L, sc.texts)}
+	for _, name := range sc.globals {
+		if s.fronts[name] != nil {
+			l.modules = append(l.modules, name)
+		}
+	}
+	return l
 }
 
 func newState(d *Director) *state {
@@ -404,10 +415,13 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
 	c.Env = env
-	for _, name := range sc.globals {
-		if s.fronts[name] != nil {
-			env.RawSetString(name, s.own(c, name))
-		}
+	ready := s.loaded[sc]
+	if ready == nil {
+		ready = s.load(sc)
+		s.loaded[sc] = ready
+	}
+	for _, name := range ready.modules {
+		env.RawSetString(name, s.own(c, name))
 	}
 	s.call, s.budget.Owner = c, c
 	L.Env = env
@@ -418,11 +432,6 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 		s.ownStrings = false
 	}
 
-	ready := s.loaded[sc]
-	if ready == nil {
-		ready = &loaded{L.NewFunctionFromProto(sc.proto), modules.NewRequests(L, sc.texts)}
-		s.loaded[sc] = ready
-	}
 	ready.chunk.Env = env
 	L.Push(ready.chunk)
 	if err := L.PCall(0, 0, nil); err != nil {

@@ -50,6 +50,7 @@ type Call struct {
 	*Deps
 	Query  *proxy.Query
 	Script string // the filter's name
+	By     string // the same, as decisions have it
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
 	// Quiet: nothing is logged.

@@ -121,7 +121,7 @@ func (c *Call) choose(host string, port int, why proxy.Reason) {
 	}
 	v := &c.Verdict
 	v.Selected, v.Host, v.Port, v.Reason = true, host, port, why
-	v.By = "policy:" + c.Script
+	v.By = c.By
 	if c.tracing() {
 		c.trace("select %s (%s)", proxy.HostPort(host, port), why)
 	}
