@@ -98,6 +98,24 @@ func TestWaysOut(t *testing.T) {
 	}
 }
 
+// A pcall that finds the stack full raises that, and is not counted as one that
+// runs: the pcall around it catches, and variables are closed as ever.
+func TestProtectedCallsAtAFullStack(t *testing.T) {
+	d := newDirector(t, inFilter(`
+		local n = 0
+		local function f(...) pcall(function() end, ...) end
+		for size = 65300, 65480 do
+			local ok, err = pcall(f, unpack({}, 1, size / 3)) n = n + 1
+			ok, err = pcall(function() f(unpack({}, 1, size)) end) n = n + 1
+		end
+		local kept pcall(function() local x = "mine" kept = function() return x end error("e") end)
+		local a, b, c = "other", "others", "more"
+		assert(n == 362 and kept() == "mine", n)`), func(o *Options) { o.Limits = budget.Limits{Steps: 1 << 40, Memory: 1 << 30, Time: time.Minute} })
+	for range 2 { // the second on the same state
+		direct(t, d, query("alice"))
+	}
+}
+
 // A policy's file may not nest without end either.
 func TestNesting(t *testing.T) {
 	for name, text := range map[string]string{

@@ -10,19 +10,17 @@ import (
 // share with it, and makes a trace of all calls. Here the variables of the calls
 // that end are closed, no others, and there is no trace.
 func PCall(L *lua.LState, nargs int) error {
+	L.Insert(protected, -nargs-1) // which may find the stack full: nothing is noted yet
 	t := ThreadOf(L)
-	outer := t.base
-	t.base = t.reg.top - nargs - 1
-	t.protected++
+	base, outer, depth := t.reg.top-nargs-2, t.base, t.protected
+	t.base, t.protected = base, depth+1
 	*t.keepOpen = true
-	L.Insert(protected, -nargs-1)
 	err := L.PCall(nargs+1, lua.MultRet, nil)
-	t.protected--
-	*t.keepOpen = t.protected > 0 // PCall has cleared it
+	t.base, t.protected = outer, depth // whatever calls within this one left
+	*t.keepOpen = depth > 0            // PCall has cleared it
 	if err != nil {
-		t.closeFrom(t.base) // of a panic of Go's, which passed raised
+		t.closeFrom(base) // of a panic of Go's, which passed raised
 	}
-	t.base = outer
 	return err
 }
 
