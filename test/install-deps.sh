@@ -4,7 +4,7 @@
 # race detector. Does nothing, and needs no root, when everything is there.
 set -eu
 
-packages="nginx libnginx-mod-mail dovecot-core dovecot-imapd dovecot-pop3d lua5.1 gcc libc6-dev"
+packages="nginx libnginx-mod-mail dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond dovecot-managesieved postfix lua5.1 gcc libc6-dev"
 
 die() {
 	echo "install-deps: $*" >&2
