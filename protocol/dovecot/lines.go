@@ -83,6 +83,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 		switch {
 		case err == nil:
 		case scanned == 0 && head == nil && errors.Is(err, os.ErrDeadlineExceeded):
+			l.slow = true // wake may have set the deadline
 			return nil, false, errIdle
 		default:
 			return nil, false, err

@@ -2,10 +2,13 @@ package dovecot
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -61,6 +64,12 @@ type Server struct {
 	route routing
 	cuid  atomic.Uint32
 	work  *workers
+
+	// Interposed:
+	waits    waits
+	greeting atomic.Pointer[[]byte] // the upstream's last
+	seen     upstreamLog
+	cpids    cpidTable
 }
 
 // Mechanisms that standalone mode can serve, with their MECH flags.
@@ -90,7 +99,7 @@ func New(opt Options) (*Server, error) {
 	return &Server{
 		opt: opt, log: opt.Log.Named("dovecot"),
 		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
-		work:  newWorkers(),
+		work:  newWorkers(), waits: usualWaits,
 	}, nil
 }
 
@@ -188,6 +197,29 @@ func (s *Server) decide(ctx context.Context, stop <-chan struct{}, r *proxy.Requ
 			return s.opt.Handler.Record(r, proxy.Decision{Reason: proxy.HoldExpired})
 		}
 	}
+}
+
+// ownGreeting is that of an auth server of our own: VERSION, the offered
+// mechanisms, and numbers of this connection.
+func (s *Server) ownGreeting() ([]byte, error) {
+	cookie, err := newCookie()
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString("VERSION\t1\t2\n")
+	for _, m := range s.opt.Mechanisms {
+		b.WriteString("MECH\t" + m + "\t" + mechFlags[m] + "\n")
+	}
+	fmt.Fprintf(&b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", os.Getpid(), s.cuid.Add(1), cookie)
+	return []byte(b.String()), nil
+}
+
+// newCookie is 128 random bits in hex.
+func newCookie() (string, error) {
+	var cookie [16]byte
+	_, err := rand.Read(cookie[:])
+	return hex.EncodeToString(cookie[:]), err
 }
 
 // fitting returns the answer b, or a temporary failure where b is longer than

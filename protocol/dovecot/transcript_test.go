@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,6 +120,7 @@ type play struct {
 	mu       sync.Mutex
 	upstream net.Conn
 	ln       net.Listener
+	listen   net.Addr // of usher
 	readers  sync.WaitGroup
 }
 
@@ -148,15 +150,24 @@ func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options))
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.waits = waits{greet: 100 * time.Millisecond, greetUnseen: 500 * time.Millisecond, speak: 100 * time.Millisecond, reconnect: time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() { p.served <- s.Serve(ctx, ln) }()
-	if p.client, err = net.Dial("unix", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	p.readers.Go(func() { readInto(p.client, p.server) })
+	p.listen = ln.Addr()
+	p.connect()
 	t.Cleanup(p.close)
 	return p
+}
+
+// connect makes the client's connection.
+func (p *play) connect() {
+	c, err := net.Dial("unix", p.listen.String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.client = c
+	p.readers.Go(func() { readInto(c, p.server) })
 }
 
 // close ends everything, also of a transcript that failed.
@@ -273,7 +284,12 @@ func (p *play) do(line string) {
 // order carries out an order:
 //
 //	upstream listens       from now on; waits for usher's connection
+//	upstream accepts       another connection of usher
 //	upstream closes        its connection
+//	upstream leaves        closes its connection and the socket
+//	client again           connects anew, after its connection was closed
+//	client leaves          closes its connection
+//	pause                  for a tenth of a second
 //	release USER           a `slow` user's decision may be made
 //	asked USER             wait until the handler was asked for the user
 //	recorded OUTCOME WHY   one such decision was recorded
@@ -286,14 +302,21 @@ func (p *play) order(s string) error {
 		if err != nil {
 			return err
 		}
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
 		p.mu.Lock()
-		p.ln, p.upstream = ln, c
+		p.ln = ln
 		p.mu.Unlock()
-		p.readers.Go(func() { readInto(c, p.up) })
+		return p.accept()
+	case "upstream accepts":
+		return p.accept()
+	case "upstream leaves":
+		return errors.Join(p.upstream.Close(), p.ln.Close())
+	case "client again":
+		p.connect()
+		return nil
+	case "client leaves":
+		return p.client.Close()
+	case "pause":
+		<-time.After(100 * time.Millisecond)
 		return nil
 	case "upstream closes":
 		return p.upstream.Close()
@@ -316,6 +339,18 @@ func (p *play) order(s string) error {
 		}
 	}
 	return errors.New("no such order")
+}
+
+func (p *play) accept() error {
+	c, err := p.ln.Accept()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.upstream = c
+	p.mu.Unlock()
+	p.readers.Go(func() { readInto(c, p.up) })
+	return nil
 }
 
 func (p *play) until(done func() bool) error {
@@ -362,7 +397,9 @@ func (p *play) readAll() (lines []string) {
 
 // end lets the client leave and returns what was not asked for.
 func (p *play) end() (lines []string) {
-	p.client.(*net.UnixConn).CloseWrite()
+	if err := p.client.(*net.UnixConn).CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ENOTCONN) {
+		p.t.Error(err)
+	}
 	ended := make(chan struct{})
 	go func() { p.readers.Wait(); close(ended) }()
 	select {

@@ -212,6 +212,8 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 			have.maybe = true
 		case "host":
 			have.host = value != ""
+		case "nologin":
+			have.nologin = true
 		case "pass":
 			have.pass = true
 			continue // policies see no password
@@ -232,5 +234,5 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 
 // replyHas says which fields an OK has.
 type replyHas struct {
-	proxy, maybe, host, pass, master, tls bool
+	proxy, maybe, host, pass, master, tls, nologin bool
 }

@@ -102,7 +102,7 @@ func FuzzAppendRouted(f *testing.F) {
 			Changes: []proxy.Change{{Attr: proxy.Attr{Name: name, Value: value}}},
 		}
 		rt := routing{refresh: 450, masterUser: "m\tm", masterPass: proxy.NewSecret("p\np")}
-		got := fields(t, rt.appendRouted(nil, 7, rest, have, seen, &d))
+		got := fields(t, rt.appendRouted(nil, "OK", 7, rest, have, seen, &d))
 		if got[0] != "OK" || got[1] != "7" {
 			t.Fatalf("%q", got)
 		}
