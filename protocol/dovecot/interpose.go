@@ -96,7 +96,7 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 		pending: map[uint32]*relayed{}, cancels: map[uint32]bool{},
 	}
 	var upstream sync.WaitGroup
-	upstream.Go(func() { c.keepLink(ctx) })
+	upstream.Go(func() { s.keep(ctx, c.stop, c.serveLink) })
 	wait := s.waits.greetUnseen
 	if s.greeting.Load() != nil {
 		wait = s.waits.greet
@@ -155,35 +155,9 @@ func (t *cpidTable) leave(c *relay) {
 	}
 }
 
-// keepLink connects to the upstream, again and again, until ctx ends; when usher
-// ends, no more.
-func (c *relay) keepLink(ctx context.Context) {
-	var retry backOff
-	for {
-		conn, err := c.dial(ctx)
-		if err == nil {
-			var answered bool
-			answered, err = c.serveLink(ctx, conn)
-			if answered {
-				retry.reset()
-			}
-		}
-		if ctx.Err() != nil || ended(c.stop) {
-			return
-		}
-		c.upstreamAway("upstream away", err)
-		pause(ctx, c.stop, retry.next())
-		if ctx.Err() != nil || ended(c.stop) {
-			return
-		}
-	}
-}
-
 // serveLink reads one connection to the upstream to its end. answered: its
 // greeting came.
 func (c *relay) serveLink(ctx context.Context, conn net.Conn) (answered bool, err error) {
-	defer closeQuietly(conn)
-	defer context.AfterFunc(ctx, func() { closeQuietly(conn) })()
 	l := &link{out: newOutbox(conn), mechs: map[string]bool{}}
 	c.attach(l)
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()

@@ -67,9 +67,9 @@ type routing struct {
 	masterPass proxy.Secret
 }
 
-// appendOK writes standalone's OK for a routed or passed decision.
-func (rt *routing) appendOK(b []byte, id uint32, d *proxy.Decision) []byte {
-	b = appendCommand(b, "OK", id)
+// appendOK writes standalone's OK, or PASS, for a routed or passed decision.
+func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision) []byte {
+	b = appendCommand(b, verb, id)
 	b = appendField(b, "user", d.User)
 	if d.Outcome == proxy.Passed {
 		return append(b, '\n')
@@ -164,7 +164,7 @@ func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, h
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
 	b = appendTLS(b, d.Entry, have.tls)
-	if !have.pass && !have.master {
+	if verb == "OK" && !have.pass && !have.master {
 		if passwordSeen {
 			b = appendField(b, "pass", d.Password.Reveal())
 		} else {

@@ -354,7 +354,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 	}
 	var b []byte
 	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.fitting(c.route.appendOK(nil, x.id, d), x.id, d)
+		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d), x.id, d)
 	} else {
 		b = appendFail(nil, x.id, d)
 	}

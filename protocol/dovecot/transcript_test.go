@@ -43,8 +43,9 @@ var settings = map[string]func(*Options){
 	},
 }
 
-// TestTranscripts plays testdata/*.txt. A file whose name begins with relay_ is
-// for an interposed server. In a file
+// TestTranscripts plays testdata/*.txt. A file with relay_ in its name is for an
+// interposed server, one whose name begins with userdb_ for the auth-master
+// protocol. In a file
 //
 //	C:  is sent by the client          S:  is what the client must read
 //	U:  is sent by the auth server     u:  is what the auth server must read
@@ -73,7 +74,7 @@ func playFile(t *testing.T, name, file string) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	p := newPlay(t, strings.HasPrefix(name, "relay_"), zap.New(core), settings[name])
+	p := newPlay(t, strings.Contains(name, "relay_"), strings.HasPrefix(name, "userdb_"), zap.New(core), settings[name])
 	var got []string
 	want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 	for _, line := range want {
@@ -124,7 +125,7 @@ type play struct {
 	readers  sync.WaitGroup
 }
 
-func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options)) *play {
+func newPlay(t *testing.T, relayed, userdb bool, log *zap.Logger, change func(*Options)) *play {
 	dir, err := os.MkdirTemp("", "usher")
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +143,11 @@ func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options))
 	if change != nil {
 		change(&opt)
 	}
-	s, err := New(opt)
+	open := New
+	if userdb {
+		open, opt.Directory = NewUserdb, directory{}
+	}
+	s, err := open(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,6 +347,9 @@ func (p *play) order(s string) error {
 }
 
 func (p *play) accept() error {
+	if err := p.ln.(*net.UnixListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
 	c, err := p.ln.Accept()
 	if err != nil {
 		return err

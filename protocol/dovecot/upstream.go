@@ -38,16 +38,46 @@ func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, network, s.opt.Upstream)
 }
 
-// A backOff tells how long to wait before the next attempt: with a part that is
-// random, so that thousands of connections do not come at the same moment.
-type backOff struct{ wait time.Duration }
-
-func (b *backOff) next() time.Duration {
-	b.wait = min(max(2*b.wait, firstRetry), lastRetry)
-	return b.wait/2 + rand.N(b.wait/2)
+// keep connects to the upstream, again and again, and has each connection served
+// to its end, until ctx ends; once stop is closed it begins none. answered tells
+// that the upstream was what it should be.
+func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
+	var retry backOff
+	for {
+		answered, err := s.once(ctx, serve)
+		if answered {
+			retry = 0
+		}
+		if ctx.Err() != nil || ended(stop) {
+			return
+		}
+		s.upstreamAway(err)
+		pause(ctx, stop, retry.next())
+		if ctx.Err() != nil || ended(stop) {
+			return
+		}
+	}
 }
 
-func (b *backOff) reset() { b.wait = 0 }
+func (s *Server) once(ctx context.Context, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer closeQuietly(conn)
+	defer context.AfterFunc(ctx, func() { closeQuietly(conn) })()
+	return serve(ctx, conn)
+}
+
+// A backOff tells how long to wait before the next attempt: with a part that is
+// random, so that thousands of connections do not come at the same moment.
+type backOff time.Duration
+
+func (b *backOff) next() time.Duration {
+	*b = min(max(2**b, backOff(firstRetry)), backOff(lastRetry))
+	half := time.Duration(*b) / 2
+	return half + rand.N(half)
+}
 
 // upstreamLog says that the upstream is away, and that it is back, for all
 // connections together.
@@ -56,13 +86,13 @@ type upstreamLog struct {
 	last atomic.Int64 // UnixNano of the last complaint
 }
 
-func (s *Server) upstreamAway(what string, err error) {
+func (s *Server) upstreamAway(err error) {
 	now := time.Now().UnixNano()
 	last := s.seen.last.Load()
 	if s.seen.away.Swap(true) && now-last < int64(complainEvery) || !s.seen.last.CompareAndSwap(last, now) {
 		return
 	}
-	s.log.Warn(what, zap.String("upstream", s.opt.Upstream), zap.Error(err))
+	s.log.Warn("upstream is away", zap.String("upstream", s.opt.Upstream), zap.Error(err))
 }
 
 func (s *Server) upstreamBack() {
