@@ -12,6 +12,8 @@ type DovecotProxy struct {
 	*Dovecot
 	// Sock is where usher must listen for the login processes.
 	Sock string
+	// Notify is the FIFO that its login processes write to.
+	Notify string
 	// Upstream is the login socket of its own auth process.
 	Upstream string
 }
@@ -44,6 +46,7 @@ userdb {
 	return &DovecotProxy{
 		Dovecot:  d,
 		Sock:     filepath.Join(d.Base, "login/usher.d/sock"),
+		Notify:   filepath.Join(d.Base, "login/proxy-notify"),
 		Upstream: filepath.Join(d.Base, "login/login"),
 	}
 }
