@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,37 @@ func TestImportDirector(t *testing.T) {
 				t.Errorf("usher check: %v\n%s\n%s", err, out, yaml)
 			}
 		})
+	}
+}
+
+// The Dovecot settings of docs/migrate-from-director.md, all together, are
+// settings that Dovecot 2.3 takes.
+func TestMigrateDoc_Settings(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/migrate-from-director.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conf strings.Builder
+	inside := false
+	for line := range strings.Lines(string(page)) {
+		text := strings.TrimSpace(line)
+		if strings.HasSuffix(text, " {") || strings.HasPrefix(text, "login_proxy_notify_path = ") {
+			inside = true
+		}
+		if inside = inside && strings.HasPrefix(line, "  ") && text != "" && text != "```"; inside {
+			conf.WriteString(text + "\n")
+		}
+	}
+	for _, want := range []string{"service imap-login {", "service auth {", "protocol lmtp {", "protocol imap {", "noauthenticate", "\nlogin_proxy_notify_path = "} {
+		if !strings.Contains(conf.String(), want) {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+	path := servers.WriteFile(t, "protocols = imap pop3 lmtp\nssl = no\n"+conf.String(), servers.Dir(t), "dovecot.conf")
+	out, err := exec.Command("doveconf", "-n", "-c", path).CombinedOutput()
+	if err != nil {
+		t.Errorf("doveconf: %v\n%s\n%s", err, out, conf.String())
 	}
 }
 
