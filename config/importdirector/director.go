@@ -382,18 +382,30 @@ func (l listener) role() string {
 	return name[strings.LastIndexByte(name, '-')+1:]
 }
 
+// owned leaves out an owner or a group that can't be one: with neither, the
+// socket is for root and usher alone.
+func (r *reader) owned(l listener) listener {
+	for _, name := range []*string{&l.owner, &l.group} {
+		if strings.ContainsFunc(*name, func(c rune) bool { return c <= ' ' || c == '$' || c >= 0x7f }) {
+			r.note(l.line, "unix_listener", "%s: %s is no name of a user or group; left out", show(l.path), show(*name))
+			*name = ""
+		}
+	}
+	return l
+}
+
 // listeners reads which sockets the director has.
 func (r *reader) listeners() {
 	r.d.admin = listener{path: "director-admin"}
 	for _, l := range r.listenersOf("director", "unix_listener") {
 		switch role := l.role(); {
 		case path.Base(l.path) == "director-admin":
-			if r.d.admin = l; l.off() {
+			if r.d.admin = r.owned(l); l.off() {
 				r.d.admin = listener{}
 			}
 		case l.off():
 		case role == "userdb":
-			r.d.userdb = l
+			r.d.userdb = r.owned(l)
 		case role == "admin" || role == "doveadm":
 			r.note(l.line, "unix_listener", "%s: a second admin socket; usher has one", show(l.path))
 		case role == "authreply" || role == "ring" || role == "notify":
