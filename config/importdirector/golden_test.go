@@ -119,3 +119,66 @@ func TestLoads(t *testing.T) {
 		})
 	}
 }
+
+// What is too much is refused, in one line with its place.
+func TestLimits(t *testing.T) {
+	const servers = "director_mail_servers = 192.0.2.1\n"
+	for _, tt := range []struct{ name, in, want string }{
+		{"size", strings.Repeat("# comment\n", MaxInput/10+1), "in: the file is too long; expected at most 4 MiB"},
+		{"nesting", strings.Repeat("service a {\n", maxNesting+1), "in:33: sections nest too deep; expected at most 32 levels"},
+		{"hosts", "director_mail_servers = 2001:db8::-2001:db8::ffff\n", "in:1: director_mail_servers: more than 4096 hosts; expected fewer"},
+		{"ranges", "director_mail_servers =" + strings.Repeat(" 10.0.0.0-10.0.0.255", 17) + "\n", "in:1: director_mail_servers: more than 4096 hosts; expected fewer"},
+		{"tag", "director_mail_servers = 192.0.2.1@" + strings.Repeat("t", 65), `in:1: director_mail_servers: the tag of "192.0.2.1"; expected 1 to 64 bytes of text without spaces and @, which is what usher takes`},
+		{"path", servers + "base_dir = /" + strings.Repeat("d", 100), "in:2: base_dir: the path has 122 bytes; expected at most 107"},
+		{"NUL", servers + "a = \x00\n", "in:2: a NUL byte; expected text, as doveconf -n prints it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Import("in", []byte(tt.in))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	r, err := Import("in", []byte(servers+strings.Repeat("director_x = 1\n", 1000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Notes) != maxNotes+1 {
+		t.Errorf("%d notes, want %d and one that says so", len(r.Notes), maxNotes)
+	}
+}
+
+// The largest inventory that is written is one that usher reads.
+func TestLargest(t *testing.T) {
+	in := "director_mail_servers = 2001:db8:1111:2222:3333:4444:5555:1000-2001:db8:1111:2222:3333:4444:5555:1fff@" + strings.Repeat("t", maxTag) + "\n"
+	for _, s := range loginServices {
+		in += "service " + s.program + " {\n executable = " + s.program + " director\n}\n"
+	}
+	r, err := Import("in", []byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "usher.yaml")
+	if err := os.WriteFile(path, r.YAML, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.Monitoring.BackendServers); n != maxHosts*len(loginServices) {
+		t.Errorf("%d entries, want %d", n, maxHosts*len(loginServices))
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for text, want := range map[string]string{
+		"15 mins": "15m", "15min": "15m", "1 h": "1h", "90s": "1m30s", "2 days": "48h", "1 week": "168h", "0": "0s", "2000 ms": "2s", "5 SECS": "5s", "1 m": "1m",
+		"15": "", "x": "", "": "", "1 year": "", "99999999999 s": "", "1500 msecs": "", "-1 s": "", "1 minx": "",
+	} {
+		d, err := duration(text)
+		if got := short(d); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("duration(%q) = %s, %v; want %q", text, got, err, want)
+		}
+	}
+}

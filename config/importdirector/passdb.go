@@ -88,7 +88,11 @@ func (r *reader) notePassdb(p *passdb) (proxied bool) {
 		}
 	}
 	if len(names) > 0 {
-		r.note(p.line, "passdb", "sets %s: passed on as before, but port is replaced by the backend's", strings.Join(names, ", "))
+		text := "passed on as before"
+		if slices.Contains(names, "port") {
+			text += ", but port is replaced by the backend's"
+		}
+		r.note(p.line, "passdb", "sets %s: %s", strings.Join(names, ", "), text)
 	}
 	if _, ok := p.get("host"); ok {
 		r.note(p.line, "passdb", "sets host: neither the director nor usher routes those users")
