@@ -51,6 +51,7 @@ const (
 	UserDisabled   Reason = "user_disabled"
 	NoAuthRefused  Reason = "no_auth"
 	BadSharedKey   Reason = "secret"
+	UnknownUser    Reason = "unknown_user" // of a look-up; of a login it is BadPassword
 	// routed
 	Selected    Reason = "selected"
 	Sticky      Reason = "sticky"
@@ -111,6 +112,12 @@ type Decision struct {
 // ErrDenied is wrapped by an error of a Verifier that refuses the password.
 // Every other error is a temporary failure.
 var ErrDenied = errors.New("denied")
+
+// ErrUnknownUser is wrapped by an error of a look-up for a user whom nobody knows.
+var ErrUnknownUser = errors.New("unknown user")
+
+// ErrNotServed is wrapped by an error of a look-up that nobody can answer.
+var ErrNotServed = errors.New("not served")
 
 // ErrOverload is wrapped by an error of a Verifier that has too much to do.
 var ErrOverload = errors.New("overload")

@@ -189,6 +189,8 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 	case n.dry:
 		n.q.Identity.Driver = "dry-run"
 		return d, true
+	case r.Lookup:
+		return n.find(ctx)
 	case r.NoAuth && r.Protocol == "smtp":
 		return deny("usher", NoAuthRefused, ""), false
 	case r.NoAuth:
@@ -224,6 +226,30 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 		n.log.Warn("authentication refused: no password driver verifies it, and no backend will; configure passdb with one that does, passthrough would be an open relay",
 			zap.String("adapter", r.Adapter), zap.String("service", r.Service))
 		return deny("usher", UnverifiedSMTP, ""), false
+	}
+	return d, true
+}
+
+// find looks a user up for whom nobody claims a password.
+func (n *run) find(ctx context.Context) (d Decision, ok bool) {
+	f, can := n.opt.Verifier.(Finder)
+	if !can {
+		return d, true
+	}
+	id, err := f.Find(ctx, n.r)
+	switch {
+	case errors.Is(err, ErrUnknownUser), errors.Is(err, ErrDenied):
+		return Decision{Outcome: Denied, By: "passdb", Reason: UnknownUser, User: n.q.User}, false
+	case err != nil:
+		return n.tempfail(PassdbUnavailable, err), false
+	}
+	if id.User != "" {
+		n.q.User = id.User
+	}
+	id.User = n.q.User
+	n.q.Identity = id
+	if err := ValidUser(id.User); err != nil {
+		return n.tempfail(PassdbUnavailable, fmt.Errorf("%s answered a %w", id.Driver, err)), false
 	}
 	return d, true
 }

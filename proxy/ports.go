@@ -25,6 +25,13 @@ type Verifier interface {
 	Verify(ctx context.Context, r *Request) (Identity, error)
 }
 
+// A Finder is a Verifier that also knows users without their passwords.
+type Finder interface {
+	// Find returns who the user of r is. An error that wraps ErrUnknownUser or
+	// ErrDenied: there is no such user; any other is a temporary failure.
+	Find(ctx context.Context, r *Request) (Identity, error)
+}
+
 // A Query is what a Director is asked.
 type Query struct {
 	Request  *Request

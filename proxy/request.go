@@ -25,6 +25,7 @@ type Request struct {
 	Salt     string // apop, cram-md5
 
 	NoAuth  bool // nobody claims a password: userdb look-up, Auth-Method none
+	Lookup  bool // a userdb look-up: the user must exist, and nobody is let in
 	NoLogin bool // authenticate only, route nothing (Postfix, Exim)
 	Attempt int  // nginx: login attempt on this connection, from 1
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,41 +18,69 @@ import (
 	"usher/proxy"
 )
 
-const (
-	// maxUpstreamLine bounds a line of the auth server: an OK may be longer
-	// than what clients may send.
-	maxUpstreamLine = 64 << 10
-	// dialTimeout is how long a client waits for an absent upstream before it
-	// is let go. Its own handshake ends after 30 s.
-	dialTimeout = 25 * time.Second
-)
+// cpidWait bounds the wait for another connection of the same process.
+const cpidWait = 200 * time.Millisecond
+
+// waits are how long an interposer waits for whom.
+type waits struct {
+	// greet is how long a client waits for the upstream's greeting before it
+	// gets the one that was seen last; greetUnseen, where none was seen yet. Its
+	// own handshake ends after 30 s.
+	greet, greetUnseen time.Duration
+	// speak is after how long an upstream that waits for the client's VERSION
+	// gets ours: Exim waits for the upstream meanwhile.
+	speak time.Duration
+	// reconnect is how old a login process's connection must be so that it
+	// connects again at once (AUTH_SERVER_RECONNECT_TIMEOUT_SECS).
+	reconnect time.Duration
+}
+
+var usualWaits = waits{greet: 2 * time.Second, greetUnseen: 10 * time.Second, speak: time.Second, reconnect: 5 * time.Second}
 
 // A relay is one client's connection and the one upstream connection that
 // belongs to it: SPID, COOKIE, CPID and the numbers of requests are good for
-// this pair only.
+// this pair only. The upstream's may end before the client's: then another one
+// takes its place, and what the client knows of the first, its COOKIE, is good
+// for nothing any more.
 type relay struct {
 	*Server
 	client net.Conn
 	in     *lineReader // from the client
 	out    *outbox     // to the client
-	up     *outbox     // to the auth server
 	stop   <-chan struct{}
+	born   time.Time
+	begin  chan struct{} // closed when the client may be read
+	ended  chan struct{} // closed when the upstream's connection is
 
 	mu      sync.Mutex
+	began   bool
+	version string // VERSION line of the client
+	cpid    string // and its CPID line
+	spoke   bool   // we said VERSION in the client's place
 	minor   string
-	mechs   map[string]bool // of the upstream's greeting
-	greeted bool            // the upstream's DONE came
-	lost    bool            // the upstream went away
-	over    bool            // time is up: nothing is begun any more
+	greeted bool  // the client has a greeting
+	foreign bool  // … which is not that of link
+	link    *link // nil: the upstream is away
+	over    bool  // time is up: nothing is begun any more
+	endedAt time.Time
 	pending map[uint32]*relayed
+	cancels map[uint32]bool // CANCELs of a client that waits for CANCELLED
 	late    delays
 	running sync.WaitGroup
+}
+
+// A link is one connection to the upstream.
+type link struct {
+	out   *outbox
+	mechs map[string]bool
+	ready bool // its greeting came
 }
 
 // A relayed request is one AUTH between its line and its answer.
 type relayed struct {
 	req   proxy.Request
 	mech  string
+	link  *link
 	gone  atomic.Bool // given up by the client
 	named bool        // LOGIN: the user name went by
 	told  bool        // the upstream said OK: req changes no more
@@ -60,75 +90,229 @@ type relayed struct {
 func (s *Server) interpose(ph phases, nc net.Conn) {
 	ctx, cancel := context.WithCancel(ph.hard)
 	defer cancel()
-	upstream, err := s.dial(ph.serving, ctx)
+	c := &relay{
+		Server: s, client: nc, in: newLineReader(nc, maxLine), out: newOutbox(nc), stop: ph.serving.Done(),
+		born: time.Now(), begin: make(chan struct{}), ended: make(chan struct{}),
+		pending: map[uint32]*relayed{}, cancels: map[uint32]bool{},
+	}
+	var upstream sync.WaitGroup
+	upstream.Go(func() { s.keep(ctx, c.stop, c.serveLink) })
+	wait := s.waits.greetUnseen
+	if s.greeting.Load() != nil {
+		wait = s.waits.greet
+	}
+	anyway := time.AfterFunc(wait, c.greetAnyway)
+	defer anyway.Stop()
+
+	select {
+	case <-c.begin:
+		if err := c.readClient(ph); err != nil && !normalEnd(err) {
+			c.log.Warn("connection", zap.Error(err))
+		}
+	case <-c.stop:
+	}
+	if l := c.present(); l != nil {
+		l.out.finish()
+	}
+	c.out.finish()
+	// The upstream's connection ends before the client's: a client that comes
+	// again is refused while the auth server knows its CPID.
+	cancel()
+	upstream.Wait()
+	c.running.Wait()
+	s.cpids.leave(c)
+}
+
+// A cpidTable knows which relay speaks for a client process.
+type cpidTable struct {
+	mu sync.Mutex
+	m  map[string]*relay
+}
+
+// enter makes c the one that speaks for its CPID, once another that does so has
+// ended: a login process that lost its connection comes again at once, and an
+// auth server refuses a CPID that it knows as connected. Another that does not
+// end is another machine's process.
+func (t *cpidTable) enter(cpid string, c *relay) {
+	t.mu.Lock()
+	if t.m == nil {
+		t.m = map[string]*relay{}
+	}
+	other := t.m[cpid]
+	t.m[cpid] = c
+	t.mu.Unlock()
+	if other != nil {
+		pause(context.Background(), other.ended, cpidWait)
+	}
+}
+
+func (t *cpidTable) leave(c *relay) {
+	close(c.ended)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m[c.cpid] == c {
+		delete(t.m, c.cpid)
+	}
+}
+
+// serveLink reads one connection to the upstream to its end. answered: its
+// greeting came.
+func (c *relay) serveLink(ctx context.Context, conn net.Conn) (answered bool, err error) {
+	l := &link{out: newOutbox(conn), mechs: map[string]bool{}}
+	c.attach(l)
+	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
+	err = c.readUpstream(ctx, conn, l)
+	if ctx.Err() == nil {
+		c.detach(l)
+	}
+	return l.ready, err
+}
+
+// attach makes l the upstream's connection, and tells it who the client is.
+func (c *relay) attach(l *link) {
+	c.mu.Lock()
+	c.link, c.spoke = l, false
+	l.out.queue([]byte(c.version + c.cpid))
+	c.start()
+	c.mu.Unlock()
+	l.out.flush()
+}
+
+// start lets the client be read. c.mu is held.
+func (c *relay) start() {
+	if !c.began {
+		c.began = true
+		close(c.begin)
+	}
+}
+
+// speak says VERSION in the place of a client that waits for the upstream,
+// which waits for it (Exim, and an auth server of 2.4): in the words of Exim,
+// and what the client then says of itself is not passed on.
+func (c *relay) speak(l *link) {
+	c.mu.Lock()
+	wait := c.link != l || l.ready || c.version != ""
+	if !wait {
+		c.spoke = true
+		l.out.queue([]byte("VERSION\t1\t0\n"))
+	}
+	c.mu.Unlock()
+	if !wait {
+		l.out.flush()
+	}
+}
+
+// detach fails what the upstream did not answer. The client's connection stands:
+// closing it would fail all its logins, now and until the upstream is back.
+func (c *relay) detach(l *link) {
+	c.mu.Lock()
+	c.link = nil
+	c.foreign = c.greeted
+	open := map[uint32]*relayed{}
+	for id, x := range c.pending {
+		if !x.told {
+			open[id] = x
+			delete(c.pending, id)
+		}
+	}
+	var cancelled []byte
+	for id := range c.cancels {
+		cancelled = appendCancelled(cancelled, id)
+	}
+	clear(c.cancels)
+	c.mu.Unlock()
+	c.out.queue(cancelled)
+	for id, x := range open {
+		c.fail(id, x, proxy.UpstreamUnavailable)
+	}
+	c.out.flush()
+	c.in.wake()
+}
+
+// greet passes the upstream's whole greeting on. A client that has one of
+// another connection shall come again: it knows the wrong COOKIE.
+func (c *relay) greet(l *link, greeting []byte) {
+	c.Server.greeting.Store(&greeting)
+	c.mu.Lock()
+	l.ready = true
+	first := !c.greeted
+	if first {
+		c.greeted = true
+	} else {
+		c.foreign = true
+	}
+	c.mu.Unlock()
+	c.upstreamBack()
+	if first {
+		c.out.send(greeting, false)
+	} else {
+		c.in.wake()
+	}
+}
+
+// greetAnyway greets a client whose upstream does not: with what was seen last,
+// else with what the listener is configured for. Without a greeting a login
+// process would let its clients wait, and give up.
+func (c *relay) greetAnyway() {
+	greeting, err := c.madeGreeting()
 	if err != nil {
-		s.log.Error("upstream", zap.String("upstream", s.opt.Upstream), zap.Error(err))
+		c.log.Error("handshake", zap.Error(err))
 		return
 	}
-	defer closeQuietly(upstream)
-	defer context.AfterFunc(ctx, func() { closeQuietly(upstream) })()
-
-	c := &relay{
-		Server: s, client: nc, in: newLineReader(nc, maxLine), out: newOutbox(nc), up: newOutbox(upstream), stop: ph.serving.Done(),
-		mechs: map[string]bool{}, pending: map[uint32]*relayed{},
+	c.mu.Lock()
+	late := c.greeted
+	if !late {
+		c.greeted, c.foreign = true, true
+		c.out.queue(greeting)
+		c.start()
 	}
-	var upstreamDone sync.WaitGroup
-	upstreamDone.Go(func() {
-		err := c.readUpstream(ctx, upstream)
-		if ctx.Err() == nil {
-			c.upstreamLost(err)
-		}
-	})
-	if err := c.readClient(ph); err != nil && !normalEnd(err) {
-		c.log.Warn("connection", zap.Error(err))
-	}
-	c.up.finish()
-	c.out.finish()
-	cancel()
-	upstreamDone.Wait()
-	c.running.Wait()
-}
-
-// dial connects to the upstream, again and again for dialTimeout: it may just
-// be restarting, and a login process whose connection is refused gives its
-// mail clients no greeting.
-func (s *Server) dial(serving, ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	network := "tcp"
-	if strings.HasPrefix(s.opt.Upstream, "/") {
-		network = "unix"
-	}
-	var d net.Dialer
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		c, err := d.DialContext(ctx, network, s.opt.Upstream)
-		if err == nil {
-			return c, nil
-		}
-		pause(ctx, serving.Done(), wait)
-		if ctx.Err() != nil || ended(serving.Done()) {
-			return nil, err
-		}
+	c.mu.Unlock()
+	if !late {
+		c.out.flush()
 	}
 }
 
-// readClient hands the client's lines to the upstream, unread but for what
-// routing needs, until one of them leaves.
+// madeGreeting is the last greeting of the upstream without what was one
+// connection's.
+func (c *relay) madeGreeting() ([]byte, error) {
+	seen := c.Server.greeting.Load()
+	if seen == nil {
+		return c.ownGreeting()
+	}
+	cookie, err := newCookie()
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
+	for line := range strings.Lines(string(*seen)) {
+		switch verb, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t"); verb {
+		case "CUID":
+			line = fmt.Sprintf("CUID\t%d\n", c.cuid.Add(1))
+		case "COOKIE":
+			line = "COOKIE\t" + cookie + "\n"
+		}
+		b = append(b, line...)
+	}
+	return b, nil
+}
+
+// present returns the upstream's connection, or nil.
+func (c *relay) present() *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link
+}
 func (c *relay) readClient(ph phases) error {
 	defer context.AfterFunc(ph.serving, c.in.wake)()
 	defer context.AfterFunc(ph.grace, func() {
 		c.giveUp()
 		c.in.wake()
 	})()
-	idle := time.Duration(0)
 	for {
-		if ended(c.stop) || c.isLost() {
-			idle = drainIdle
-		}
-		line, tooLong, err := c.in.next(idle)
+		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):
-			if c.outstanding() == 0 {
+			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 {
 				return nil
 			}
 			continue
@@ -137,23 +321,45 @@ func (c *relay) readClient(ph phases) error {
 		case tooLong:
 			c.tooLong(line)
 		default:
-			if c.clientLine(text(line)) {
-				c.up.queue(line)
-			}
+			c.clientLine(line)
 		}
+		up := c.present()
 		if !c.in.buffered() {
-			c.up.flush()
+			if up != nil {
+				up.out.flush()
+			}
 			c.out.flush()
 		}
 		c.out.wait()
-		c.up.wait()
+		if up != nil {
+			up.out.wait()
+		}
 	}
 }
 
-func (c *relay) isLost() bool {
+// patience is how long the client may be silent before its connection ends; 0:
+// for ever. It ends with usher, and when the upstream's, which it knows the
+// COOKIE of, was followed by another.
+func (c *relay) patience() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.lost
+	var since time.Time
+	switch {
+	case ended(c.stop):
+		since = c.endedAt
+		if since.IsZero() {
+			since = time.Now()
+			c.endedAt = since
+		}
+	case c.foreign && c.link != nil && c.link.ready:
+		if young := c.waits.reconnect - time.Since(c.born); young > 0 {
+			return young
+		}
+		since = time.Now()
+	default:
+		return 0
+	}
+	return silence(since)
 }
 
 func (c *relay) outstanding() int {
@@ -162,40 +368,98 @@ func (c *relay) outstanding() int {
 	return len(c.pending)
 }
 
-// clientLine notes what a line says and reports whether it shall go on to the
-// upstream. What would make the auth server close the connection, and other
-// people's logins with it, is refused here.
-func (c *relay) clientLine(line string) (forward bool) {
-	verb, idText, rest := command(line)
+// clientLine notes what a line says and hands it to the upstream. What would make
+// the auth server close the connection, and other people's logins with it, is
+// refused here.
+func (c *relay) clientLine(line []byte) {
+	verb, idText, rest := command(text(line))
 	switch verb {
 	case "AUTH", "CONT", "CANCEL":
-	case "VERSION":
-		c.mu.Lock()
-		c.minor = rest
-		c.mu.Unlock()
-		return true
+	case "VERSION", "CPID":
+		c.clientHello(verb, rest, line)
+		return
 	default:
-		return true
+		c.pass(line)
+		return
 	}
 	id, ok := parseID(idText)
 	if !ok {
 		c.log.Warn("a request without a number", zap.String("command", verb))
-		return false
+		return
 	}
 	switch verb {
 	case "AUTH":
-		return c.clientAuth(id, rest)
+		c.clientAuth(id, rest, line)
 	case "CONT":
-		c.clientCont(id, rest)
+		c.clientCont(id, rest, line)
 	case "CANCEL":
-		c.mu.Lock()
-		if x := c.pending[id]; x != nil {
-			x.gone.Store(true)
-			delete(c.pending, id)
-		}
-		c.mu.Unlock()
+		c.clientCancel(id, line)
 	}
-	return true
+}
+
+// pass hands a line to the upstream, if it is there.
+func (c *relay) pass(line []byte) bool {
+	up := c.present()
+	if up != nil {
+		up.out.queue(line)
+	}
+	return up != nil
+}
+
+// clientHello keeps the lines with which a client begins, since each connection
+// to the upstream begins with them. A second one is left out.
+func (c *relay) clientHello(verb, minor string, line []byte) {
+	c.mu.Lock()
+	kept := &c.version
+	if verb == "CPID" {
+		kept = &c.cpid
+	} else if c.version == "" {
+		c.minor = minor
+	}
+	again := *kept != ""
+	c.mu.Unlock()
+	if again {
+		c.log.Warn("a second line of the handshake", zap.String("command", verb))
+		return
+	}
+	if verb == "CPID" {
+		c.cpids.enter(string(line), c)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*kept = string(line)
+	if c.link != nil && (verb != "VERSION" || !c.spoke) {
+		c.link.out.queue(line)
+	}
+}
+
+// clientCancel gives a request up. Where the upstream is away it is answered
+// here, if the client waits for an answer (from minor version 4).
+func (c *relay) clientCancel(id uint32, line []byte) {
+	c.mu.Lock()
+	if x := c.pending[id]; x != nil {
+		x.gone.Store(true)
+		delete(c.pending, id)
+	}
+	answered := c.answersCancel()
+	up := c.link
+	if up != nil && answered && len(c.cancels) < c.opt.MaxOutstanding {
+		c.cancels[id] = true
+	}
+	c.mu.Unlock()
+	switch {
+	case up != nil:
+		up.out.queue(line)
+	case answered:
+		c.out.queue(appendCancelled(nil, id))
+	}
+}
+
+// answersCancel reports whether CANCEL is answered in the client's version of
+// the protocol. c.mu is held.
+func (c *relay) answersCancel() bool {
+	minor, err := strconv.Atoi(c.minor)
+	return err == nil && minor >= 4
 }
 
 func (c *relay) tooLong(head []byte) {
@@ -207,7 +471,7 @@ func (c *relay) tooLong(head []byte) {
 	}
 	if verb == "CONT" {
 		// The upstream waits for the rest of an exchange that will not come.
-		c.up.queue([]byte("CANCEL\t" + idText + "\n"))
+		c.pass([]byte("CANCEL\t" + idText + "\n"))
 	}
 	c.refuse(id, &proxy.Request{Adapter: "dovecot"})
 }
@@ -255,43 +519,44 @@ func (c *relay) giveUp() {
 	}
 }
 
-func (c *relay) clientAuth(id uint32, rest string) (forward bool) {
+func (c *relay) clientAuth(id uint32, rest string, line []byte) {
 	a, err := parseAuth(rest)
 	if err != nil {
 		c.log.Warn("bad AUTH", zap.Error(err))
 		c.refuse(id, &proxy.Request{Adapter: "dovecot"})
-		return false
+		return
 	}
 	x := &relayed{req: a.req, mech: a.mech, began: time.Now()}
+	if a.hasResp && a.resp != "" {
+		x.notePassword(a.resp)
+	}
 	c.mu.Lock()
+	up := c.link
+	away := up == nil || c.greeted && !up.ready
 	_, double := c.pending[id]
-	unknown := c.greeted && !c.mechs[a.mech]
+	unknown := !away && up.ready && !up.mechs[a.mech]
 	full := c.over || len(c.pending) >= c.opt.MaxOutstanding && !c.expire(x.began)
-	lost := c.lost
-	if !double && !full && !lost && !unknown {
+	strange := unknown && c.foreign // it was offered, but not by this upstream
+	if !double && !full && !away && !unknown {
+		x.link = up
 		c.pending[id] = x
+		up.out.queue(line)
 	}
 	c.mu.Unlock()
 
 	switch {
-	case lost:
-		c.fail(id, x, proxy.UpstreamUnavailable)
 	case double:
 		c.log.Warn("a request number that is still in use", zap.Uint32("number", id))
-		c.up.queue(append(appendCommand(nil, "CANCEL", id), '\n'))
+		c.pass(append(appendCommand(nil, "CANCEL", id), '\n'))
 		c.refuse(id, &a.req)
+	case away, strange:
+		c.fail(id, x, proxy.UpstreamUnavailable)
 	case unknown:
 		c.log.Warn("a mechanism that the upstream does not offer")
 		c.refuse(id, &a.req)
 	case full:
 		c.fail(id, x, proxy.Overload)
-	default:
-		if a.hasResp && a.resp != "" {
-			c.notePassword(x, a.resp)
-		}
-		return true
 	}
-	return false
 }
 
 // expire forgets requests that neither side will answer. c.mu is held.
@@ -305,19 +570,22 @@ func (c *relay) expire(now time.Time) bool {
 	return len(c.pending) < n
 }
 
-func (c *relay) clientCont(id uint32, data string) {
+func (c *relay) clientCont(id uint32, data string, line []byte) {
 	c.mu.Lock()
-	x := c.pending[id]
-	c.mu.Unlock()
-	if x != nil {
+	if x := c.pending[id]; x != nil && !x.told {
 		resp, _, _ := strings.Cut(data, "\t")
-		c.notePassword(x, resp)
+		x.notePassword(resp)
+	}
+	c.mu.Unlock()
+	if !c.pass(line) {
+		c.out.queue(append(appendCommand(nil, "FAIL", id), "\tcode=temp_fail\n"...))
 	}
 }
 
 // notePassword reads user and password out of a PLAIN or LOGIN response. What
-// can't be read is the upstream's to judge.
-func (c *relay) notePassword(x *relayed, b64 string) {
+// can't be read is the upstream's to judge. The relay's lock is held, or nobody
+// else knows x.
+func (x *relayed) notePassword(b64 string) {
 	if x.mech != "PLAIN" && x.mech != "LOGIN" {
 		return
 	}
@@ -325,10 +593,7 @@ func (c *relay) notePassword(x *relayed, b64 string) {
 	if err != nil {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch {
-	case x.told:
 	case x.mech == "PLAIN":
 		_, rest, _ := strings.Cut(string(raw), "\x00")
 		user, pass, _ := strings.Cut(rest, "\x00")
@@ -363,10 +628,11 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 	c.out.send(appendFail(nil, id, d), false)
 }
 
-// readUpstream hands the auth server's lines to the client, and those that are
-// to be routed to the pipeline.
-func (c *relay) readUpstream(ctx context.Context, upstream net.Conn) error {
-	in := newLineReader(upstream, maxUpstreamLine)
+// readUpstream hands the auth server's lines to the client: its greeting in one
+// piece, and what is to be routed by way of the pipeline.
+func (c *relay) readUpstream(ctx context.Context, conn net.Conn, l *link) error {
+	in := newLineReader(conn, maxUpstreamLine)
+	var greeting []byte
 	for {
 		line, tooLong, err := in.next(0)
 		if err != nil {
@@ -375,8 +641,20 @@ func (c *relay) readUpstream(ctx context.Context, upstream net.Conn) error {
 		if tooLong {
 			return errors.New("a line of the upstream is over the limit")
 		}
-		if c.upstreamLine(ctx, text(line)) {
-			c.out.queue(line)
+		if l.ready {
+			if c.upstreamLine(ctx, text(line)) {
+				c.out.queue(line)
+			}
+		} else {
+			if greeting = append(greeting, line...); len(greeting) > maxUpstreamLine {
+				return errors.New("the upstream's greeting is over the limit")
+			}
+			switch verb, mech, _ := command(text(line)); verb {
+			case "MECH":
+				l.mechs[strings.ToUpper(mech)] = true
+			case "DONE":
+				c.greet(l, greeting)
+			}
 		}
 		if !in.buffered() {
 			c.out.flush()
@@ -389,19 +667,17 @@ func (c *relay) readUpstream(ctx context.Context, upstream net.Conn) error {
 func (c *relay) upstreamLine(ctx context.Context, line string) (pass bool) {
 	verb, idText, rest := command(line)
 	switch verb {
-	case "MECH":
-		c.mu.Lock()
-		c.mechs[strings.ToUpper(idText)] = true
-		c.mu.Unlock()
-	case "DONE":
-		c.mu.Lock()
-		c.greeted = true
-		c.mu.Unlock()
 	case "FAIL":
 		if id, ok := parseID(idText); ok {
 			if x := c.take(id); x != nil {
 				c.recordFail(x, rest)
 			}
+		}
+	case "CANCELLED":
+		if id, ok := parseID(idText); ok {
+			c.mu.Lock()
+			delete(c.cancels, id)
+			c.mu.Unlock()
 		}
 	case "OK":
 		id, ok := parseID(idText)
@@ -464,6 +740,9 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 			why = proxy.AuthOnly
 		case have.host:
 			why = proxy.UpstreamHost
+		case !have.proxy && !have.nologin && c.estranged(x):
+			c.fail(id, x, proxy.UpstreamUnavailable)
+			return false
 		}
 		c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Passed, By: "upstream", Reason: why, User: up.User})
 		return true
@@ -484,9 +763,7 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 			// one, which the auth server answers late.
 			c.late.wait(ctx, c.stop, c.opt.FailureDelay, (c.opt.MaxOutstanding+1)/2)
 		}
-		if d.Outcome == proxy.Passed && c.isLost() {
-			// A local login would be asked for at an auth server that knows
-			// nothing of it.
+		if d.Outcome == proxy.Passed && c.estranged(x) {
 			d = c.opt.Handler.Record(r, proxy.Decision{Reason: proxy.UpstreamUnavailable})
 		}
 		if !c.takeIf(id, x) {
@@ -494,7 +771,7 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		}
 		switch d.Outcome {
 		case proxy.Routed:
-			b := c.fitting(c.route.appendRouted(nil, id, rest, have, seen, &d), id, &d)
+			b := c.fitting(c.route.appendRouted(nil, "OK", id, rest, have, seen, &d), id, &d)
 			c.out.send(b, c.outstanding() > 0)
 		case proxy.Passed:
 			c.out.send(append(append(append(appendCommand(nil, "OK", id), '\t'), rest...), '\n'), false)
@@ -505,22 +782,10 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 	return false
 }
 
-// upstreamLost fails what the upstream did not answer. The client's connection
-// ends when nothing is outstanding: a close takes pending logins with it.
-func (c *relay) upstreamLost(err error) {
-	c.log.Warn("upstream lost", zap.String("upstream", c.opt.Upstream), zap.Error(err))
+// estranged reports whether a local login would be asked for, with the COOKIE
+// that the client knows, at an auth server that does not know it.
+func (c *relay) estranged(x *relayed) bool {
 	c.mu.Lock()
-	c.lost = true
-	open := map[uint32]*relayed{}
-	for id, x := range c.pending {
-		if !x.told {
-			open[id] = x
-			delete(c.pending, id)
-		}
-	}
-	c.mu.Unlock()
-	for id, x := range open {
-		c.fail(id, x, proxy.UpstreamUnavailable)
-	}
-	c.in.wake()
+	defer c.mu.Unlock()
+	return c.foreign || x.link != c.link
 }

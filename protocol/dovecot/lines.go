@@ -1,7 +1,6 @@
 package dovecot
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -18,6 +17,9 @@ const (
 	// drainIdle is how long a connection must be silent, while usher ends,
 	// before it is closed: a request that is on its way is still answered.
 	drainIdle = 50 * time.Millisecond
+	// drainPatience is after how long of a connection that is never silent for
+	// drainIdle the next short silence is taken.
+	drainPatience = 2 * time.Second
 	// maxSkip ends a connection that sends more than this without an LF.
 	maxSkip = 1 << 20
 )
@@ -25,61 +27,86 @@ const (
 // errIdle: nothing came in time. No byte was lost.
 var errIdle = errors.New("idle")
 
-// A lineReader reads LF-ended lines with a limit on their length.
+// A lineReader reads LF-ended lines with a limit on their length. Its buffer is
+// small while the lines are: most connections are idle most of the time.
 type lineReader struct {
 	conn  net.Conn
-	r     *bufio.Reader
+	buf   []byte
+	r, w  int // buf[r:w] was read and not yet returned
 	max   int
 	slow  bool        // a deadline is set
 	woken atomic.Bool // wake was called
 }
 
+// smallBuffer is what a lineReader begins with, in bytes.
+const smallBuffer = 2048
+
 func newLineReader(conn net.Conn, max int) *lineReader {
-	return &lineReader{conn: conn, r: bufio.NewReaderSize(conn, max), max: max}
+	return &lineReader{conn: conn, buf: make([]byte, min(smallBuffer, max)), max: max}
 }
 
 // next returns the next line with its LF; it is valid until the next call. Of a
 // line over the limit the first 64 bytes are returned with tooLong set, and the
 // rest is skipped. idle, if not 0, bounds the wait for the line's first byte.
 func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err error) {
-	if l.r.Buffered() == 0 {
-		if idle > 0 || l.slow {
-			if err := l.deadline(idle); err != nil {
-				return nil, false, err
+	var head []byte // of a line that is too long
+	skipped, begun := 0, false
+	for scanned := 0; ; {
+		if i := bytes.IndexByte(l.buf[l.r+scanned:l.w], '\n'); i >= 0 {
+			end := l.r + scanned + i + 1
+			line, l.r = l.buf[l.r:end], end
+			if head != nil {
+				return head, true, nil
 			}
+			return line, false, nil
 		}
-		if _, err := l.r.Peek(1); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, false, errIdle
+		scanned = l.w - l.r
+		if scanned == l.max {
+			if head == nil {
+				head = bytes.Clone(l.buf[l.r : l.r+64])
 			}
-			return nil, false, err
+			if skipped += scanned; skipped > maxSkip {
+				return nil, false, errors.New("a line without an end")
+			}
+			l.r, l.w, scanned = 0, 0, 0
 		}
-	}
-	if buf, err := l.r.Peek(l.r.Buffered()); err != nil || bytes.IndexByte(buf, '\n') < 0 {
-		if err := l.deadline(lineTimeout); err != nil {
-			return nil, false, err
+		switch inside := scanned > 0 || head != nil; {
+		case inside && !begun:
+			begun = true
+			err = l.deadline(lineTimeout)
+		case !inside && (idle > 0 || l.slow):
+			err = l.deadline(idle)
 		}
-	}
-	line, err = l.r.ReadSlice('\n')
-	if err == nil {
-		return line, false, nil
-	}
-	if !errors.Is(err, bufio.ErrBufferFull) {
-		return nil, false, err
-	}
-	head := bytes.Clone(line[:64])
-	for skipped := len(line); ; {
-		part, err := l.r.ReadSlice('\n')
+		if err == nil {
+			err = l.fill()
+		}
 		switch {
 		case err == nil:
-			return head, true, nil
-		case !errors.Is(err, bufio.ErrBufferFull):
+		case scanned == 0 && head == nil && errors.Is(err, os.ErrDeadlineExceeded):
+			l.slow = true // wake may have set the deadline
+			return nil, false, errIdle
+		default:
 			return nil, false, err
 		}
-		if skipped += len(part); skipped > maxSkip {
-			return nil, false, errors.New("a line without an end")
-		}
 	}
+}
+
+// fill reads once. There is room: a full buffer has a line, or is skipped.
+func (l *lineReader) fill() error {
+	if l.r > 0 {
+		l.w = copy(l.buf, l.buf[l.r:l.w])
+		l.r = 0
+	}
+	if l.w == len(l.buf) {
+		l.buf = append(make([]byte, 0, min(2*len(l.buf), l.max)), l.buf...)
+		l.buf = l.buf[:cap(l.buf)]
+	}
+	n, err := l.conn.Read(l.buf[l.w:])
+	l.w += n
+	if n > 0 {
+		return nil
+	}
+	return err
 }
 
 // deadline sets the read deadline d from now, or none.
@@ -92,16 +119,17 @@ func (l *lineReader) deadline(d time.Duration) error {
 	if err := l.conn.SetReadDeadline(t); err != nil {
 		return err
 	}
-	if d > 0 || !l.woken.Load() {
+	if d > 0 || !l.woken.Swap(false) {
 		return nil
 	}
-	// wake came after the caller had looked: its deadline stands.
+	// wake may have come after the caller had looked: its deadline stands.
 	l.slow = true
 	return l.conn.SetReadDeadline(time.Now().Add(drainIdle))
 }
 
 // wake makes a reader that waits for a line return errIdle soon, so that it
-// looks whether it shall end. It may be called at any time.
+// looks whether it shall end. It may be called at any time. A second errIdle may
+// follow the first.
 func (l *lineReader) wake() {
 	l.woken.Store(true)
 	if err := l.conn.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
@@ -109,11 +137,22 @@ func (l *lineReader) wake() {
 	}
 }
 
+// silence is how long a connection must be silent before it is closed, when that
+// has been wanted since then.
+func silence(since time.Time) time.Duration {
+	switch d := time.Since(since); {
+	case d < drainPatience:
+		return drainIdle
+	case d < 2*drainPatience:
+		return drainIdle / 10
+	}
+	return time.Millisecond
+}
+
 // buffered reports whether another line may be had without waiting. The
 // beginning of one does not count: its end may be long in coming.
 func (l *lineReader) buffered() bool {
-	buf, err := l.r.Peek(l.r.Buffered())
-	return err == nil && bytes.IndexByte(buf, '\n') >= 0
+	return bytes.IndexByte(l.buf[l.r:l.w], '\n') >= 0
 }
 
 // text cuts the LF, and a CR that a hand-typed line may have, off a line.

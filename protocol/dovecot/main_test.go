@@ -2,6 +2,8 @@ package dovecot
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -160,6 +162,8 @@ var verdicts = map[string]func(r *proxy.Request, n int, d *proxy.Decision){
 			*d = proxy.Decision{Outcome: proxy.Held, Wait: time.Millisecond, User: d.User}
 		}
 	},
+	"unknown": outcome(proxy.Denied, proxy.UnknownUser, ""),
+
 	"kept": outcome(proxy.Held, proxy.ByOperator, ""),
 }
 
@@ -168,4 +172,34 @@ func testOptions(h Handler) Options {
 		Handler: h, Mechanisms: []string{"plain", "LOGIN"},
 		Refresh: 450 * time.Second, HoldLimit: time.Minute, MaxOutstanding: 1000, Grace: 10 * time.Second,
 	}
+}
+
+// A directory knows all users but `unknown`, and lists many.
+type directory struct{}
+
+func (directory) User(_ context.Context, r *proxy.Request) ([]proxy.Attr, error) {
+	switch r.User {
+	case "unknown":
+		return nil, fmt.Errorf("directory: %w", proxy.ErrUnknownUser)
+	case "unserved":
+		return nil, fmt.Errorf("directory: %w", proxy.ErrNotServed)
+	case "broken":
+		return nil, errors.New("directory: out of order")
+	case "huge":
+		return []proxy.Attr{{Name: "home", Value: strings.Repeat("x", maxUserdbLine)}}, nil
+	}
+	return []proxy.Attr{{Name: "uid", Value: "1500"}, {Name: "home", Value: "/m/t\tab"}, {Name: "anonymous", Bare: true}}, nil
+}
+
+func (directory) List(_ context.Context, mask string, yield func(string) bool) error {
+	if mask == "broken" {
+		yield("half")
+		return errors.New("directory: out of order")
+	}
+	for i := range 100000 {
+		if user := fmt.Sprintf("u%d", i); (mask == "" || mask == user) && !yield(user) {
+			return nil
+		}
+	}
+	return nil
 }

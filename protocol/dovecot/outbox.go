@@ -112,6 +112,13 @@ func (o *outbox) fail(err error) {
 	o.drained.Broadcast()
 }
 
+// failed reports whether the connection has ended.
+func (o *outbox) failed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err != nil
+}
+
 // wait blocks while the peer has more than softBuffered bytes to read, and
 // writes them if nobody does.
 func (o *outbox) wait() {

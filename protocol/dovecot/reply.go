@@ -41,6 +41,11 @@ func appendFailCode(b []byte, id uint32, code string) []byte {
 	return append(b, '\n')
 }
 
+// appendCancelled answers a CANCEL, which clients from minor version 4 on wait for.
+func appendCancelled(b []byte, id uint32) []byte {
+	return append(appendCommand(b, "CANCELLED", id), '\n')
+}
+
 // oneLine makes a text fit for clients: CR, LF and other control bytes become
 // spaces, and it ends after 400 bytes.
 func oneLine(s string) string {
@@ -62,9 +67,9 @@ type routing struct {
 	masterPass proxy.Secret
 }
 
-// appendOK writes standalone's OK for a routed or passed decision.
-func (rt *routing) appendOK(b []byte, id uint32, d *proxy.Decision) []byte {
-	b = appendCommand(b, "OK", id)
+// appendOK writes standalone's OK, or PASS, for a routed or passed decision.
+func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision) []byte {
+	b = appendCommand(b, verb, id)
 	b = appendField(b, "user", d.User)
 	if d.Outcome == proxy.Passed {
 		return append(b, '\n')
@@ -112,8 +117,8 @@ var reserved = []string{"user", "pass", "proxy", "host", "hostip", "port", "nolo
 // appendRouted writes the auth server's OK (rest: what stood behind its id)
 // with the routing fields: port and hostip replaced where they stand, all else
 // left byte for byte but for what the policy changed; then what is new.
-func (rt *routing) appendRouted(b []byte, id uint32, rest string, have replyHas, passwordSeen bool, d *proxy.Decision) []byte {
-	b = appendCommand(b, "OK", id)
+func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, have replyHas, passwordSeen bool, d *proxy.Decision) []byte {
+	b = appendCommand(b, verb, id)
 	written := make([]bool, len(d.Changes))
 	port, hostip := d.Port == 0, false
 	for rest != "" {
@@ -159,7 +164,7 @@ func (rt *routing) appendRouted(b []byte, id uint32, rest string, have replyHas,
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
 	b = appendTLS(b, d.Entry, have.tls)
-	if !have.pass && !have.master {
+	if verb == "OK" && !have.pass && !have.master {
 		if passwordSeen {
 			b = appendField(b, "pass", d.Password.Reveal())
 		} else {

@@ -2,10 +2,13 @@ package dovecot
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +34,11 @@ type Options struct {
 	// Upstream is the real auth server to interpose on: a path of a unix
 	// socket, or host:port. Empty: standalone.
 	Upstream string
-	// Mechanisms are offered in standalone mode: PLAIN, LOGIN.
+	// Mechanisms are offered in standalone mode, and before an upstream that
+	// was never seen: PLAIN, LOGIN.
 	Mechanisms []string
+	// Directory answers USER and LIST of a userdb server without upstream.
+	Directory Directory
 	// RequireSecured refuses plaintext mechanisms from clients that are not
 	// secured.
 	RequireSecured bool
@@ -61,28 +67,47 @@ type Server struct {
 	route routing
 	cuid  atomic.Uint32
 	work  *workers
+	serve func(phases, net.Conn) // one connection
+
+	// Interposed:
+	waits    waits
+	greeting atomic.Pointer[[]byte] // the upstream's last
+	seen     upstreamLog
+	cpids    cpidTable
 }
 
 // Mechanisms that standalone mode can serve, with their MECH flags.
 var mechFlags = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext"}
 
-// New checks the options. It starts nothing.
+// New checks the options of a server of the auth protocol. It starts nothing.
 func New(opt Options) (*Server, error) {
-	if opt.Handler == nil {
-		return nil, errors.New("dovecot: no handler")
-	}
-	if opt.MaxOutstanding < 1 {
-		return nil, errors.New("dovecot: outstanding_per_connection is under 1")
-	}
 	if opt.Upstream == "" && len(opt.Mechanisms) == 0 {
 		return nil, errors.New("dovecot: no mechanisms to offer")
 	}
 	opt.Mechanisms = slices.Clone(opt.Mechanisms)
 	for i, m := range opt.Mechanisms {
 		opt.Mechanisms[i] = strings.ToUpper(m)
-		if _, ok := mechFlags[opt.Mechanisms[i]]; !ok && opt.Upstream == "" {
+		if _, ok := mechFlags[opt.Mechanisms[i]]; !ok {
 			return nil, fmt.Errorf("dovecot: mechanism %q can't be served standalone; expected PLAIN or LOGIN", m)
 		}
+	}
+	s, err := newServer(opt)
+	if err != nil {
+		return nil, err
+	}
+	s.serve = s.standalone
+	if opt.Upstream != "" {
+		s.serve = s.interpose
+	}
+	return s, nil
+}
+
+func newServer(opt Options) (*Server, error) {
+	if opt.Handler == nil {
+		return nil, errors.New("dovecot: no handler")
+	}
+	if opt.MaxOutstanding < 1 {
+		return nil, errors.New("dovecot: outstanding_per_connection is under 1")
 	}
 	if opt.Log == nil {
 		opt.Log = zap.NewNop()
@@ -90,7 +115,7 @@ func New(opt Options) (*Server, error) {
 	return &Server{
 		opt: opt, log: opt.Log.Named("dovecot"),
 		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
-		work:  newWorkers(),
+		work:  newWorkers(), waits: usualWaits,
 	}, nil
 }
 
@@ -114,11 +139,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		conns.Go(func() {
 			defer closeQuietly(c)
 			defer context.AfterFunc(hard, func() { closeQuietly(c) })()
-			if s.opt.Upstream != "" {
-				s.interpose(ph, c)
-			} else {
-				s.standalone(ph, c)
-			}
+			s.serve(ph, c)
 		})
 	})
 	soft := time.AfterFunc(s.opt.Grace, timeIsUp)
@@ -188,6 +209,29 @@ func (s *Server) decide(ctx context.Context, stop <-chan struct{}, r *proxy.Requ
 			return s.opt.Handler.Record(r, proxy.Decision{Reason: proxy.HoldExpired})
 		}
 	}
+}
+
+// ownGreeting is that of an auth server of our own: VERSION, the offered
+// mechanisms, and numbers of this connection.
+func (s *Server) ownGreeting() ([]byte, error) {
+	cookie, err := newCookie()
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString("VERSION\t1\t2\n")
+	for _, m := range s.opt.Mechanisms {
+		b.WriteString("MECH\t" + m + "\t" + mechFlags[m] + "\n")
+	}
+	fmt.Fprintf(&b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", os.Getpid(), s.cuid.Add(1), cookie)
+	return []byte(b.String()), nil
+}
+
+// newCookie is 128 random bits in hex.
+func newCookie() (string, error) {
+	var cookie [16]byte
+	_, err := rand.Read(cookie[:])
+	return hex.EncodeToString(cookie[:]), err
 }
 
 // fitting returns the answer b, or a temporary failure where b is longer than

@@ -2,13 +2,10 @@ package dovecot
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,7 +57,9 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 	defer c.running.Wait()
 	defer cancel()
 
-	greeting, err := c.greeting()
+	// Sent whole at accept: every client takes it, and some wait for its DONE
+	// before they speak.
+	greeting, err := c.ownGreeting()
 	if err != nil {
 		c.log.Error("handshake", zap.Error(err))
 		return
@@ -72,22 +71,6 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 	c.out.finish()
 }
 
-// greeting is sent whole at accept: every client takes it, and some wait for
-// its DONE before they speak.
-func (c *authConn) greeting() ([]byte, error) {
-	var cookie [16]byte
-	if _, err := rand.Read(cookie[:]); err != nil {
-		return nil, err
-	}
-	var b strings.Builder
-	b.WriteString("VERSION\t1\t2\n")
-	for _, m := range c.opt.Mechanisms {
-		b.WriteString("MECH\t" + m + "\t" + mechFlags[m] + "\n")
-	}
-	fmt.Fprintf(&b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", os.Getpid(), c.cuid.Add(1), hex.EncodeToString(cookie[:]))
-	return []byte(b.String()), nil
-}
-
 // read serves lines until the client leaves or usher ends.
 func (c *authConn) read(ctx context.Context, ph phases) error {
 	in := newLineReader(c.conn, maxLine)
@@ -97,9 +80,13 @@ func (c *authConn) read(ctx context.Context, ph phases) error {
 		in.wake()
 	})()
 	idle := lineTimeout // for the handshake
+	var endedAt time.Time
 	for {
 		if ended(c.stop) {
-			idle = drainIdle
+			if endedAt.IsZero() {
+				endedAt = time.Now()
+			}
+			idle = silence(endedAt)
 		}
 		line, tooLong, err := in.next(idle)
 		switch {
@@ -270,7 +257,7 @@ func (c *authConn) handleCont(ctx context.Context, id uint32, data string) {
 func (c *authConn) handleCancel(id uint32) {
 	c.drop(id)
 	if c.minor.Load() >= 4 {
-		c.out.queue(append(appendCommand(nil, "CANCELLED", id), '\n'))
+		c.out.queue(appendCancelled(nil, id))
 	}
 }
 
@@ -367,7 +354,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 	}
 	var b []byte
 	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.fitting(c.route.appendOK(nil, x.id, d), x.id, d)
+		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d), x.id, d)
 	} else {
 		b = appendFail(nil, x.id, d)
 	}

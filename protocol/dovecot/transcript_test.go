@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,8 +43,9 @@ var settings = map[string]func(*Options){
 	},
 }
 
-// TestTranscripts plays testdata/*.txt. A file whose name begins with relay_ is
-// for an interposed server. In a file
+// TestTranscripts plays testdata/*.txt. A file with relay_ in its name is for an
+// interposed server, one whose name begins with userdb_ for the auth-master
+// protocol. In a file
 //
 //	C:  is sent by the client          S:  is what the client must read
 //	U:  is sent by the auth server     u:  is what the auth server must read
@@ -72,7 +74,7 @@ func playFile(t *testing.T, name, file string) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	p := newPlay(t, strings.HasPrefix(name, "relay_"), zap.New(core), settings[name])
+	p := newPlay(t, strings.Contains(name, "relay_"), strings.HasPrefix(name, "userdb_"), zap.New(core), settings[name])
 	var got []string
 	want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 	for _, line := range want {
@@ -119,10 +121,11 @@ type play struct {
 	mu       sync.Mutex
 	upstream net.Conn
 	ln       net.Listener
+	listen   net.Addr // of usher
 	readers  sync.WaitGroup
 }
 
-func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options)) *play {
+func newPlay(t *testing.T, relayed, userdb bool, log *zap.Logger, change func(*Options)) *play {
 	dir, err := os.MkdirTemp("", "usher")
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +143,11 @@ func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options))
 	if change != nil {
 		change(&opt)
 	}
-	s, err := New(opt)
+	open := New
+	if userdb {
+		open, opt.Directory = NewUserdb, directory{}
+	}
+	s, err := open(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +155,24 @@ func newPlay(t *testing.T, relayed bool, log *zap.Logger, change func(*Options))
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.waits = waits{greet: 100 * time.Millisecond, greetUnseen: 500 * time.Millisecond, speak: 100 * time.Millisecond, reconnect: time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() { p.served <- s.Serve(ctx, ln) }()
-	if p.client, err = net.Dial("unix", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	p.readers.Go(func() { readInto(p.client, p.server) })
+	p.listen = ln.Addr()
+	p.connect()
 	t.Cleanup(p.close)
 	return p
+}
+
+// connect makes the client's connection.
+func (p *play) connect() {
+	c, err := net.Dial("unix", p.listen.String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.client = c
+	p.readers.Go(func() { readInto(c, p.server) })
 }
 
 // close ends everything, also of a transcript that failed.
@@ -273,7 +289,12 @@ func (p *play) do(line string) {
 // order carries out an order:
 //
 //	upstream listens       from now on; waits for usher's connection
+//	upstream accepts       another connection of usher
 //	upstream closes        its connection
+//	upstream leaves        closes its connection and the socket
+//	client again           connects anew, after its connection was closed
+//	client leaves          closes its connection
+//	pause                  for a tenth of a second
 //	release USER           a `slow` user's decision may be made
 //	asked USER             wait until the handler was asked for the user
 //	recorded OUTCOME WHY   one such decision was recorded
@@ -286,14 +307,21 @@ func (p *play) order(s string) error {
 		if err != nil {
 			return err
 		}
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
 		p.mu.Lock()
-		p.ln, p.upstream = ln, c
+		p.ln = ln
 		p.mu.Unlock()
-		p.readers.Go(func() { readInto(c, p.up) })
+		return p.accept()
+	case "upstream accepts":
+		return p.accept()
+	case "upstream leaves":
+		return errors.Join(p.upstream.Close(), p.ln.Close())
+	case "client again":
+		p.connect()
+		return nil
+	case "client leaves":
+		return p.client.Close()
+	case "pause":
+		<-time.After(100 * time.Millisecond)
 		return nil
 	case "upstream closes":
 		return p.upstream.Close()
@@ -316,6 +344,21 @@ func (p *play) order(s string) error {
 		}
 	}
 	return errors.New("no such order")
+}
+
+func (p *play) accept() error {
+	if err := p.ln.(*net.UnixListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	c, err := p.ln.Accept()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.upstream = c
+	p.mu.Unlock()
+	p.readers.Go(func() { readInto(c, p.up) })
+	return nil
 }
 
 func (p *play) until(done func() bool) error {
@@ -362,7 +405,9 @@ func (p *play) readAll() (lines []string) {
 
 // end lets the client leave and returns what was not asked for.
 func (p *play) end() (lines []string) {
-	p.client.(*net.UnixConn).CloseWrite()
+	if err := p.client.(*net.UnixConn).CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ENOTCONN) {
+		p.t.Error(err)
+	}
 	ended := make(chan struct{})
 	go func() { p.readers.Wait(); close(ended) }()
 	select {

@@ -103,18 +103,27 @@ var (
 	errAfterResp = errors.New("fields after resp")
 )
 
-// parseAuth reads what stands behind AUTH and the id. Unknown parameters are
-// skipped, addresses and ports that are none are left out.
+// parseAuth reads what stands behind AUTH and the id.
 func parseAuth(rest string) (*authLine, error) {
-	a := &authLine{}
 	mech, rest, _ := strings.Cut(rest, "\t")
 	if mech == "" {
 		return nil, errNoMech
 	}
+	a, err := parseParams(rest)
+	if err != nil {
+		return nil, err
+	}
 	a.mech = strings.ToUpper(mech)
+	a.req.Method = strings.ToLower(mech)
+	return a, nil
+}
+
+// parseParams reads the parameters of an AUTH, PASS or USER. Unknown ones are
+// skipped, addresses and ports that are none are left out.
+func parseParams(rest string) (*authLine, error) {
+	a := &authLine{}
 	r := &a.req
 	r.Adapter = "dovecot"
-	r.Method = strings.ToLower(mech)
 	var rip, lip netip.Addr
 	var rport, lport uint16
 	for rest != "" {
@@ -212,6 +221,8 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 			have.maybe = true
 		case "host":
 			have.host = value != ""
+		case "nologin":
+			have.nologin = true
 		case "pass":
 			have.pass = true
 			continue // policies see no password
@@ -232,5 +243,5 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 
 // replyHas says which fields an OK has.
 type replyHas struct {
-	proxy, maybe, host, pass, master, tls bool
+	proxy, maybe, host, pass, master, tls, nologin bool
 }

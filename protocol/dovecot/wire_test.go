@@ -102,7 +102,7 @@ func FuzzAppendRouted(f *testing.F) {
 			Changes: []proxy.Change{{Attr: proxy.Attr{Name: name, Value: value}}},
 		}
 		rt := routing{refresh: 450, masterUser: "m\tm", masterPass: proxy.NewSecret("p\np")}
-		got := fields(t, rt.appendRouted(nil, 7, rest, have, seen, &d))
+		got := fields(t, rt.appendRouted(nil, "OK", 7, rest, have, seen, &d))
 		if got[0] != "OK" || got[1] != "7" {
 			t.Fatalf("%q", got)
 		}
@@ -169,7 +169,7 @@ func FuzzAppendOK(f *testing.F) {
 			want = append(want, "pass="+string(appendEscaped(nil, pass)))
 		}
 		want = append(want, "proxy_refresh=450", "host=127.0.0.2")
-		if diff := cmp.Diff(want, fields(t, rt.appendOK(nil, 7, &d))); diff != "" {
+		if diff := cmp.Diff(want, fields(t, rt.appendOK(nil, "OK", 7, &d))); diff != "" {
 			t.Error(diff)
 		}
 		d.Outcome, d.Reason = proxy.Denied, proxy.PolicyRefused

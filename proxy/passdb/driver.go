@@ -2,14 +2,13 @@ package passdb
 
 import (
 	"context"
-	"errors"
 
 	"usher/proxy"
 )
 
 // ErrUnknownUser is wrapped by an error of a Driver that does not know the
 // user: the next driver is asked.
-var ErrUnknownUser = errors.New("unknown user")
+var ErrUnknownUser = proxy.ErrUnknownUser
 
 // A Driver is one password database. All methods are safe for concurrent use.
 type Driver interface {

@@ -1,0 +1,102 @@
+package dovecot
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// maxUpstreamLine bounds a line of the auth server: an OK may be longer
+	// than what clients may send.
+	maxUpstreamLine = 64 << 10
+	// dialTimeout bounds one attempt to connect.
+	dialTimeout = 5 * time.Second
+	// firstRetry and lastRetry are how long after a failure the next attempt
+	// comes: twice as long each time.
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 2 * time.Second
+	// complainEvery is how often at most an absent upstream is logged, which
+	// every connection meets.
+	complainEvery = 5 * time.Second
+)
+
+// dial connects to the upstream once.
+func (s *Server) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	network := "tcp"
+	if strings.HasPrefix(s.opt.Upstream, "/") {
+		network = "unix"
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, s.opt.Upstream)
+}
+
+// keep connects to the upstream, again and again, and has each connection served
+// to its end, until ctx ends; once stop is closed it begins none. answered tells
+// that the upstream was what it should be.
+func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
+	var retry backOff
+	for {
+		answered, err := s.once(ctx, serve)
+		if answered {
+			retry = 0
+		}
+		if ctx.Err() != nil || ended(stop) {
+			return
+		}
+		s.upstreamAway(err)
+		pause(ctx, stop, retry.next())
+		if ctx.Err() != nil || ended(stop) {
+			return
+		}
+	}
+}
+
+func (s *Server) once(ctx context.Context, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer closeQuietly(conn)
+	defer context.AfterFunc(ctx, func() { closeQuietly(conn) })()
+	return serve(ctx, conn)
+}
+
+// A backOff tells how long to wait before the next attempt: with a part that is
+// random, so that thousands of connections do not come at the same moment.
+type backOff time.Duration
+
+func (b *backOff) next() time.Duration {
+	*b = min(max(2**b, backOff(firstRetry)), backOff(lastRetry))
+	half := time.Duration(*b) / 2
+	return half + rand.N(half)
+}
+
+// upstreamLog says that the upstream is away, and that it is back, for all
+// connections together.
+type upstreamLog struct {
+	away atomic.Bool
+	last atomic.Int64 // UnixNano of the last complaint
+}
+
+func (s *Server) upstreamAway(err error) {
+	now := time.Now().UnixNano()
+	last := s.seen.last.Load()
+	if s.seen.away.Swap(true) && now-last < int64(complainEvery) || !s.seen.last.CompareAndSwap(last, now) {
+		return
+	}
+	s.log.Warn("upstream is away", zap.String("upstream", s.opt.Upstream), zap.Error(err))
+}
+
+func (s *Server) upstreamBack() {
+	if s.seen.away.Load() && s.seen.away.Swap(false) {
+		s.log.Info("upstream answers again", zap.String("upstream", s.opt.Upstream))
+	}
+}
