@@ -418,6 +418,9 @@ func (c *slotConn) Close() error {
 	return c.Conn.Close()
 }
 
+// NetConn is the connection itself, as tls.Conn's.
+func (c *slotConn) NetConn() net.Conn { return c.Conn }
+
 // ensureDir makes the folder of the control socket.
 func ensureDir(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

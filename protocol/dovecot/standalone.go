@@ -65,10 +65,14 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 		return
 	}
 	c.out.send(greeting, false)
-	if err := c.read(ctx, ph); err != nil && !normalEnd(err) {
+	err = c.read(ctx, ph)
+	if err != nil && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	c.out.finish()
+	if err == nil && c.minor.Load() == 0 {
+		hangUp(c.conn)
+	}
 }
 
 // read serves lines until the client leaves or usher ends.
@@ -349,7 +353,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 		// Postfix and Exim show every FAIL as a wrong password, and a closed
 		// connection as a temporary failure.
 		c.out.finish()
-		closeQuietly(c.conn)
+		hangUp(c.conn)
 		return
 	}
 	var b []byte

@@ -91,7 +91,7 @@ trace unix - - n - 0 bounce
 	if out, err := exec.Command("postfix", "-c", etc, "check").CombinedOutput(); err != nil {
 		t.Fatalf("postfix check: %v\n%s", err, out)
 	}
-	p.Process = Start(t, "postfix", postfixMaster, "-c", etc, "-s")
+	p.Process = Start(t, "postfix", postfixMaster, "-c", etc, "-d")
 	p.Logged(t, 0, "that it starts", func(line string) bool {
 		return strings.Contains(line, "daemon started")
 	})
