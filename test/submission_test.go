@@ -333,3 +333,107 @@ func TestSubmission_RequireSecured(t *testing.T) {
 		}
 	})
 }
+
+// What the sessions see that were there before usher went. Postfix holds a
+// connection to usher in each of them, Exim connects at each AUTH.
+func TestSubmission_UsherGone(t *testing.T) {
+	t.Parallel()
+	r := newSubmissionRig(t, submissionOptions{more: verifying(t, people, "")})
+	session := map[submissionFront]*servers.Client{}
+	for _, fr := range r.fronts {
+		session[fr] = servers.Dial(t, "smtp", fr.addr)
+	}
+	wrong := func(t *testing.T, fr submissionFront) {
+		expect(t, fr.program, session[fr].AuthPlain(user("two", 0), "wrong", true), notAuthenticated)
+	}
+	gone := func(t *testing.T, fr submissionFront) {
+		expect(t, fr.program, session[fr].AuthPlain(user("two", 0), password, true), tryLater)
+	}
+	step := func(name string, ask func(t *testing.T, fr submissionFront)) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			for _, fr := range r.fronts {
+				t.Run(fr.name, func(t *testing.T) { ask(t, fr) })
+			}
+		})
+	}
+
+	step("Before", wrong)
+	r.usher.Kill()
+	step("Killed", gone)
+	r.usher.Restart(t)
+	step("KilledAndBack", wrong)
+
+	r.usher.Stop()
+	r.usher.Restart(t)
+	step("Restarted", wrong)
+
+	// Other settings, another server on the same socket.
+	r.usher.Reconfigure(t, strings.ReplaceAll(r.yaml, "- {address:", "- {mechanisms: [LOGIN, PLAIN], address:"))
+	if _, stderr, status := r.usher.Run(t, "reload"); status != 0 {
+		t.Fatalf("usher reload: status %d: %s", status, stderr)
+	}
+	step("Reloaded", wrong)
+	step("After", func(t *testing.T, fr submissionFront) {
+		c := session[fr]
+		expect(t, fr.program, c.Login(user("two", 0), password), authenticated)
+		expect(t, fr.program, c.Submit(foreign), taken)
+	})
+}
+
+// Dovecot's own auth server checks the passwords, usher stands before it.
+func TestSubmission_Interposed(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(t *testing.T) *servers.Dovecot{
+		"NotProxied": func(t *testing.T) *servers.Dovecot {
+			return servers.StartDovecotBackend(t, "127.0.0.2", people, nil)
+		},
+		"Proxied": func(t *testing.T) *servers.Dovecot {
+			return servers.StartDovecotProxy(t, "127.0.0.1", people).Dovecot
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			upstream := start(t)
+			r := newSubmissionRig(t, submissionOptions{
+				listener: fmt.Sprintf(", upstream: \"unix:%s/auth-client\"", upstream.Base),
+				more:     fmt.Sprintf("director:\n  script: %q\n", testdata(t, "policy.lua")),
+			})
+			r.each(t, func(t *testing.T, fr submissionFront) {
+				for _, initial := range []bool{true, false} {
+					for _, tc := range []struct {
+						password, outcome, reason string
+						auth, submit              replies
+					}{
+						{"wrong", "denied", "password", notAuthenticated, noRelay},
+						{password, "passed", "nologin", authenticated, taken},
+					} {
+						c := servers.Dial(t, "smtp", fr.addr)
+						expect(t, fr.program, c.AuthPlain(user("two", 0), tc.password, initial), tc.auth)
+						expect(t, fr.program, c.Submit(foreign), tc.submit)
+						d := r.usher.Decided(t, c.IP)
+						if d.Outcome != tc.outcome || d.Reason != tc.reason || d.By != "upstream" || d.Service != "smtp" ||
+							d.Mech != "PLAIN" || d.User != user("two", 0) || d.Backend != "" {
+							t.Errorf("decision: %+v", d)
+						}
+					}
+				}
+			})
+			var waiting []*servers.Client
+			for _, fr := range r.fronts {
+				waiting = append(waiting, servers.Dial(t, "smtp", fr.addr))
+			}
+			upstream.Kill()
+			for n, fr := range r.fronts {
+				t.Run("Gone/"+fr.name, func(t *testing.T) {
+					c := waiting[n]
+					expect(t, fr.program, c.AuthPlain(user("two", 0), password, true), tryLater)
+					expect(t, fr.program, c.Submit(foreign), noRelay)
+					if d := r.usher.Decided(t, c.IP); d.Outcome != "tempfail" || d.Reason != "upstream_unavailable" {
+						t.Errorf("decision %s %s, want tempfail upstream_unavailable", d.Outcome, d.Reason)
+					}
+				})
+			}
+		})
+	}
+}
