@@ -381,52 +381,64 @@ func TestSubmission_UsherGone(t *testing.T) {
 	})
 }
 
-// Dovecot's own auth server checks the passwords, usher stands before it.
+// Dovecot's own auth server checks the passwords, usher stands before it. The
+// policy is asked about users that are to be proxied, and may refuse them.
 func TestSubmission_Interposed(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T) *servers.Dovecot{
-		"NotProxied": func(t *testing.T) *servers.Dovecot {
+	type attempt struct {
+		user, password, outcome, reason, by string
+		auth, submit                        replies
+	}
+	wrong := attempt{user("two", 0), "wrong", "denied", "password", "upstream", notAuthenticated, noRelay}
+	right := attempt{user("two", 0), password, "passed", "nologin", "upstream", authenticated, taken}
+	for _, up := range []struct {
+		name     string
+		start    func(t *testing.T) *servers.Dovecot
+		attempts []attempt
+	}{
+		{"NotProxied", func(t *testing.T) *servers.Dovecot {
 			return servers.StartDovecotBackend(t, "127.0.0.2", people, nil)
-		},
-		"Proxied": func(t *testing.T) *servers.Dovecot {
+		}, []attempt{
+			wrong, right,
+			{user("refuse", 0), password, "passed", "nologin", "upstream", authenticated, taken},
+		}},
+		{"Proxied", func(t *testing.T) *servers.Dovecot {
 			return servers.StartDovecotProxy(t, "127.0.0.1", people).Dovecot
-		},
+		}, []attempt{
+			wrong, right,
+			{user("refuse", 0), password, "denied", "policy", "policy:policy", notAuthenticated, noRelay},
+			{user("boom", 0), password, "tempfail", "policy_error", "usher", tryLater, noRelay},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(up.name, func(t *testing.T) {
 			t.Parallel()
-			upstream := start(t)
+			upstream := up.start(t)
 			r := newSubmissionRig(t, submissionOptions{
 				listener: fmt.Sprintf(", upstream: \"unix:%s/auth-client\"", upstream.Base),
 				more:     fmt.Sprintf("director:\n  script: %q\n", testdata(t, "policy.lua")),
 			})
 			r.each(t, func(t *testing.T, fr submissionFront) {
 				for _, initial := range []bool{true, false} {
-					for _, tc := range []struct {
-						password, outcome, reason string
-						auth, submit              replies
-					}{
-						{"wrong", "denied", "password", notAuthenticated, noRelay},
-						{password, "passed", "nologin", authenticated, taken},
-					} {
+					for _, a := range up.attempts {
 						c := servers.Dial(t, "smtp", fr.addr)
-						expect(t, fr.program, c.AuthPlain(user("two", 0), tc.password, initial), tc.auth)
-						expect(t, fr.program, c.Submit(foreign), tc.submit)
+						expect(t, fr.program, c.AuthPlain(a.user, a.password, initial), a.auth)
+						expect(t, fr.program, c.Submit(foreign), a.submit)
 						d := r.usher.Decided(t, c.IP)
-						if d.Outcome != tc.outcome || d.Reason != tc.reason || d.By != "upstream" || d.Service != "smtp" ||
-							d.Mech != "PLAIN" || d.User != user("two", 0) || d.Backend != "" {
-							t.Errorf("decision: %+v", d)
+						if d.Outcome != a.outcome || d.Reason != a.reason || d.By != a.by || d.Service != "smtp" ||
+							d.Mech != "PLAIN" || d.User != a.user || d.Backend != "" {
+							t.Errorf("decision: %+v, want %s %s by %s", d, a.outcome, a.reason, a.by)
 						}
 					}
 				}
 			})
-			var waiting []*servers.Client
+
+			waiting := map[submissionFront]*servers.Client{}
 			for _, fr := range r.fronts {
-				waiting = append(waiting, servers.Dial(t, "smtp", fr.addr))
+				waiting[fr] = servers.Dial(t, "smtp", fr.addr)
 			}
 			upstream.Kill()
-			for n, fr := range r.fronts {
+			for fr, c := range waiting {
 				t.Run("Gone/"+fr.name, func(t *testing.T) {
-					c := waiting[n]
 					expect(t, fr.program, c.AuthPlain(user("two", 0), password, true), tryLater)
 					expect(t, fr.program, c.Submit(foreign), noRelay)
 					if d := r.usher.Decided(t, c.IP); d.Outcome != "tempfail" || d.Reason != "upstream_unavailable" {
