@@ -2,6 +2,7 @@ package servers
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -68,4 +69,17 @@ begin authenticators
 		return strings.Contains(line, "daemon started")
 	})
 	return e
+}
+
+// EximAuthenticator returns the settings of one of the authenticators in
+// deploy/exim, with the site file that stands there, a line each.
+func EximAuthenticator(t testing.TB, name string) string {
+	t.Helper()
+	conf := WriteFile(t, fmt.Sprintf(".include %s\nkeep_environment =\nbegin authenticators\n.include %s\n",
+		Deploy(t, "exim/usher-site.conf"), Deploy(t, "exim/usher.conf")), Dir(t), "exim.conf")
+	out, err := exec.Command(exim, "-C", conf, "-bP", "authenticator", name).CombinedOutput()
+	if err != nil {
+		t.Fatalf("exim -bP: %v\n%s", err, out)
+	}
+	return string(out)
 }

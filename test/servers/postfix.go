@@ -71,7 +71,7 @@ alias_maps =
 smtpd_peername_lookup = no
 default_transport = discard
 %s%s`, queue, data, site, usher), etc, "main.cf")
-	WriteFile(t, fmt.Sprintf(`%s inet n - n - %d smtpd
+	WriteFile(t, fmt.Sprintf(`%s inet n - y - %d smtpd
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 anvil unix - - n - 1 anvil
