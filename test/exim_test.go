@@ -1,6 +1,7 @@
 package test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,12 +30,12 @@ func TestDeploy_EximSite(t *testing.T) {
 // Exim goes on with the user name that usher answered.
 func TestExim_AuthenticatedID(t *testing.T) {
 	t.Parallel()
-	sock := servers.Dir(t) + "/sock"
+	sock := filepath.Join(servers.Dir(t), "exim.sock")
 	exim := servers.StartExim(t, servers.EximOptions{Socket: sock})
 	servers.StartUsher(t, `failure_delay: 0s
 dovecot:
   listeners:
-    - {address: "unix:`+sock+`"}
+    - {address: "unix:`+sock+`", mode: "0660", group: Debian-exim}
 `+verifying(t, servers.Users{"a b@example.org": password}, ""))
 	c := servers.Dial(t, "smtp", exim.Addr)
 	expect(t, "exim", c.Login("A b@EXAMPLE.org", password), authenticated)

@@ -44,7 +44,13 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	dir := Dir(t)
 	etc, queue, data := mkdir(t, 0o755, dir, "etc"), mkdir(t, 0o755, dir, "queue"), mkdir(t, 0o700, dir, "data")
 	chown(t, "postfix", data)
-	p := &Postfix{Addr: Addr(t, "127.0.0.1"), Sock: filepath.Join(mkdir(t, 0o755, queue, "usher"), "auth")}
+	// As deploy/README.md says.
+	sockDir := mkdir(t, 0o750, queue, "usher")
+	_, gid := lookUp(t, "postfix")
+	if err := os.Chown(sockDir, 0, gid); err != nil {
+		t.Fatal(err)
+	}
+	p := &Postfix{Addr: Addr(t, "127.0.0.1"), Sock: filepath.Join(sockDir, "auth")}
 	if o.SASL == "" {
 		o.SASL = "usher/auth"
 	}
