@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"usher/test/servers"
 )
@@ -66,4 +67,24 @@ dovecot:
 			t.Errorf("decision: %+v", d)
 		}
 	}
+}
+
+// An answer that comes after Postfix's ten seconds is a temporary failure, and
+// never taken for the answer to a later login.
+func TestPostfix_LateAnswer(t *testing.T) {
+	t.Parallel()
+	postfix := servers.StartPostfix(t, servers.PostfixOptions{Processes: 1})
+	servers.StartUsher(t, `failure_delay: 11s
+dovecot:
+  listeners:
+    - {address: "unix:`+postfix.Sock+`"}
+`+verifying(t, people, ""))
+	c := servers.Dial(t, "smtp", postfix.Addr)
+	begin := time.Now()
+	expect(t, "postfix", c.AuthPlain(user("two", 0), "wrong", true), tryLater)
+	expect(t, "postfix", c.AuthPlain(user("two", 0), password, true), authenticated)
+	c.Close()
+	// Until the refusal has been told, if anybody listens.
+	time.Sleep(time.Until(begin.Add(11500 * time.Millisecond)))
+	expect(t, "postfix", servers.Dial(t, "smtp", postfix.Addr).Login(user("three", 0), password), authenticated)
 }
