@@ -338,7 +338,8 @@ func TestSubmission_RequireSecured(t *testing.T) {
 // connection to usher in each of them, Exim connects at each AUTH.
 func TestSubmission_UsherGone(t *testing.T) {
 	t.Parallel()
-	r := newSubmissionRig(t, submissionOptions{more: verifying(t, people, "")})
+	r := newSubmissionRig(t, submissionOptions{more: verifying(t, people, "") + fmt.Sprintf(
+		"director:\n  script: %q\n  timeout: 15s\n  steps: 1000000000\n", testdata(t, "policy.lua"))})
 	session := map[submissionFront]*servers.Client{}
 	for _, fr := range r.fronts {
 		session[fr] = servers.Dial(t, "smtp", fr.addr)
@@ -359,7 +360,23 @@ func TestSubmission_UsherGone(t *testing.T) {
 	}
 
 	step("Before", wrong)
-	r.usher.Kill()
+	// Killed with a login in hand of each.
+	jobs := []func(){func() {
+		begun := 0
+		r.usher.Logged(t, 0, "that the policy is at work on each login", func(line string) bool {
+			if strings.Contains(line, "slow login begins") {
+				begun++
+			}
+			return begun == len(r.fronts)
+		})
+		r.usher.Kill()
+	}}
+	for _, fr := range r.fronts {
+		jobs = append(jobs, func() {
+			expect(t, fr.program, session[fr].AuthPlain(user("slow", 0), password, true), tryLater)
+		})
+	}
+	together(jobs...)
 	step("Killed", gone)
 	r.usher.Restart(t)
 	step("KilledAndBack", wrong)
