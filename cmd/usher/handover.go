@@ -156,6 +156,9 @@ func (f *frame) close() {
 }
 
 func duplicate(c net.Conn) (int, error) {
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = w.NetConn()
+	}
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return 0, fmt.Errorf("a connection that has no descriptor: %T", c)

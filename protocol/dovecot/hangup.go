@@ -12,6 +12,9 @@ import (
 // a login process takes a close for the failure of what it has just asked. The
 // look and the end are as close together as they can be.
 func hangUp(c net.Conn) bool {
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = w.NetConn()
+	}
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return true // a test's: the caller closes it

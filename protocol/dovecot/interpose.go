@@ -120,7 +120,10 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 
 	select {
 	case <-c.begin:
-		if err := c.readClient(ph); err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
+		switch err := c.readClient(ph); {
+		case err == nil && c.minor == "0":
+			defer resetConn(nc)
+		case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
 			c.log.Warn("connection", zap.Error(err))
 		}
 	case <-c.stop:
@@ -683,7 +686,7 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 	if d.Outcome == proxy.TempFail && x.req.NoLogin && old {
 		// Postfix and Exim show every FAIL as a wrong password.
 		c.out.finish()
-		closeQuietly(c.client)
+		resetConn(c.client)
 		return
 	}
 	c.out.send(appendFail(nil, id, d), false)

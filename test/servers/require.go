@@ -47,6 +47,9 @@ func check() error {
 		{"dovecot", "dovecot-core"},
 		{"/usr/lib/dovecot/imap-login", "dovecot-imapd"},
 		{"/usr/lib/dovecot/pop3-login", "dovecot-pop3d"},
+		{"postfix", "postfix"},
+		{postfixMaster, "postfix"},
+		{exim, "exim4-daemon-heavy"},
 	} {
 		if _, err := exec.LookPath(need.program); err != nil {
 			return fmt.Errorf("%s is missing: run test/install-deps.sh, or install %s", need.program, need.pkg)
