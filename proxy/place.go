@@ -137,8 +137,8 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		pl.record = true
 		return pl, d, true
 	}
-	if len(n.q.View.Candidates(n.r.Protocol, n.q.Assigned, n.r.AddressOnly)) == 0 {
-		return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+	if len(n.q.Candidates(n.q.Assigned)) == 0 {
+		return pl, n.tempfail(NoBackend, n.noneUp()), false
 	}
 	d = n.tempfail(NoSelection, errors.New("the policy selected no backend"))
 	if v.By != "" {
@@ -154,15 +154,31 @@ func (n *run) standing(host, by string, why Reason) (pl place, d Decision, ok bo
 	view := n.q.View
 	h := view.Host(host)
 	if h != nil && view.Serves(n.r.Protocol) && !h.usable(n.r.Protocol, n.r.AddressOnly) {
-		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, view.Candidates(n.r.Protocol, "", n.r.AddressOnly))
+		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, n.q.Candidates(""))
 		if e == nil {
-			return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+			return pl, n.tempfail(NoBackend, n.noneUp()), false
 		}
 		return place{host: e.Host, port: e.Port, by: by, reason: Hashed}, d, true
 	}
 	pl = n.at(host, by, why)
 	pl.record = true
 	return pl, d, true
+}
+
+// noneUp says what there is no host for.
+func (n *run) noneUp() error {
+	switch {
+	case n.r.Upstream == nil:
+		return fmt.Errorf("no backend for %q is up", n.r.Protocol)
+	case n.q.Key.Tag != "":
+		return fmt.Errorf("no backend for %q with the tag %.80q (director_tag) is up", n.r.Protocol, n.q.Key.Tag)
+	}
+	for i := range n.q.View.Entries {
+		if n.q.View.Entries[i].Tag() != "" {
+			return fmt.Errorf("no backend for %q without tags is up, and the auth server gave no director_tag", n.r.Protocol)
+		}
+	}
+	return fmt.Errorf("no backend for %q is up", n.r.Protocol)
 }
 
 // at is the place of a host of which only the canonical name is known.
