@@ -54,11 +54,15 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 			}
 		}
 	}
+	self := n.isSelf(&pl)
+	if self && !n.localLogins() {
+		return n.bad(&pl, BadSelection, fmt.Errorf("the backend %s is this very proxy: the login would come back", HostPort(pl.host, pl.port)))
+	}
 	d = Decision{
 		Outcome: Routed, By: pl.by, Reason: pl.reason,
 		Host: pl.host, Port: pl.port, Addr: pl.addr, Entry: pl.entry,
 	}
-	if n.isSelf(&pl) {
+	if self {
 		d.Outcome, d.By, d.Reason = Passed, pl.by, IsSelf
 	}
 	return d
@@ -270,18 +274,25 @@ func (n *run) checkListed(pl *place) (Reason, error) {
 	return "", nil
 }
 
-// isSelf: a director_proxy_maybe whose target is this very proxy is a local
-// login (the upstream's line passes unchanged).
+// localLogins: a login whose target is this very proxy is a local one
+// (director_proxy_maybe).
+func (n *run) localLogins() bool { return n.r.Upstream != nil && n.r.Upstream.ProxyMaybe }
+
+// isSelf reports whether a place is where the client came in. Where local logins
+// are meant, a port that nobody named is no difference.
 func (n *run) isSelf(pl *place) bool {
-	u := n.r.Upstream
-	if u == nil || !u.ProxyMaybe || pl.addr != n.r.Local.Addr().Unmap() {
+	if !pl.addr.IsValid() || pl.addr != n.r.Local.Addr().Unmap() {
 		return false
 	}
 	port := pl.port
-	if port == 0 {
-		port = u.Port
+	if port == 0 && n.r.Upstream != nil {
+		port = n.r.Upstream.Port
 	}
-	return port == 0 || n.r.Local.Port() == 0 || port == int(n.r.Local.Port())
+	local := int(n.r.Local.Port())
+	if port == 0 || local == 0 {
+		return n.localLogins()
+	}
+	return port == local
 }
 
 // Rendezvous returns the entry that weighted rendezvous hashing gives to key

@@ -837,7 +837,7 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 			b := c.fitting(c.route.appendRouted(nil, "OK", id, rest, have, seen, &d), id, &d)
 			c.out.send(b, c.outstanding() > 0)
 		case proxy.Passed:
-			c.out.send(append(append(append(appendCommand(nil, "OK", id), '\t'), rest...), '\n'), false)
+			c.out.send(appendPassed(nil, "OK", id, rest, &d), false)
 		default:
 			c.tellFail(id, x, &d)
 		}

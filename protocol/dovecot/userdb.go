@@ -555,7 +555,7 @@ func (c *userdbConn) upstreamPass(id uint32, rest string) (pass bool) {
 			if d.Outcome == proxy.Routed {
 				return c.route.appendRouted(b, "PASS", id, rest, have, false, &d)
 			}
-			return append(append(append(appendCommand(b, "PASS", id), '\t'), rest...), '\n')
+			return appendPassed(b, "PASS", id, rest, &d)
 		}), false)
 	})
 	return false
