@@ -290,7 +290,7 @@ func (c *relay) detach(l *link) {
 // greet passes the upstream's whole greeting on. A client that has one of
 // another connection shall come again: it knows the wrong COOKIE.
 func (c *relay) greet(l *link, greeting []byte) {
-	c.Server.greeting.Store(&greeting)
+	c.greeting.Store(&greeting)
 	c.mu.Lock()
 	l.ready = true
 	first := !c.greeted
@@ -333,7 +333,7 @@ func (c *relay) greetAnyway() {
 // madeGreeting is the last greeting of the upstream without what was one
 // connection's.
 func (c *relay) madeGreeting() ([]byte, error) {
-	seen := c.Server.greeting.Load()
+	seen := c.greeting.Load()
 	if seen == nil {
 		return c.ownGreeting()
 	}

@@ -282,7 +282,7 @@ func (c *userdbConn) refuse(verb, idText string) {
 // fail answers a look-up that nobody else will.
 func (c *userdbConn) fail(id uint32, x *lookup, d proxy.Decision) {
 	if x.verb == "PASS" {
-		d = c.opt.Handler.Record(&x.req, d)
+		c.opt.Handler.Record(&x.req, d)
 	}
 	c.out.send(appendNoAnswer(nil, x.verb, id, ""), false)
 }
