@@ -10,8 +10,8 @@ import (
 
 const (
 	writeTimeout = 30 * time.Second // two thirds of it at least
-	maxBuffered  = 4 << 20 // bytes that a peer which does not read can make us hold
-	softBuffered = 1 << 20 // beyond, nothing new is read from that peer
+	maxBuffered  = 4 << 20          // bytes that a peer which does not read can make us hold
+	softBuffered = 1 << 20          // beyond, nothing new is read from that peer
 )
 
 var errSlowReader = errors.New("the peer does not read")
