@@ -452,7 +452,7 @@ func (c *userdbConn) serveLink(ctx context.Context, conn net.Conn) (answered boo
 		case "VERSION":
 		case "SPID":
 			answered = true
-			c.upstreamBack()
+			c.isBack()
 		case "MECH":
 			return false, errors.New("the upstream is a socket for logins; expected one for userdb look-ups (auth-userdb)")
 		default:

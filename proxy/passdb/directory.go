@@ -18,9 +18,9 @@ type Directory interface {
 	// User returns the userdb fields of the user of r: uid, gid, home and others.
 	// One named user, if any, is the final user name.
 	User(ctx context.Context, r *proxy.Request) ([]proxy.Attr, error)
-	// List calls yield with each user name that mask fits (* any bytes, ? one
-	// byte, without ASCII case; "": all) until it returns false. It holds no lock
-	// meanwhile. After an error the names are not all there are.
+	// List calls yield with each user name that mask fits (proxy.FitsMask; "":
+	// all) until it returns false. It holds no lock meanwhile. After an error the
+	// names are not all there are.
 	List(ctx context.Context, mask string, yield func(user string) bool) error
 }
 
@@ -169,41 +169,14 @@ func (f *PasswdFile) User(_ context.Context, r *proxy.Request) ([]proxy.Attr, er
 // List implements Directory.
 func (f *PasswdFile) List(ctx context.Context, mask string, yield func(user string) bool) error {
 	f.refresh()
-	mask = lower(mask)
 	n := 0
 	for user := range f.users.Load().users {
 		if n++; n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if (mask == "" || fits(mask, user)) && !yield(user) {
+		if (mask == "" || proxy.FitsMask(mask, user)) && !yield(user) {
 			return nil
 		}
 	}
 	return nil
-}
-
-// fits reports whether a mask fits the whole of s: * stands for any bytes, ? for
-// one.
-func fits(mask, s string) bool {
-	m, i := 0, 0
-	star, from := -1, 0 // the last *, and where what it stands for ends
-	for i < len(s) {
-		switch {
-		case m < len(mask) && mask[m] == '*':
-			star, from = m, i
-			m++
-		case m < len(mask) && (mask[m] == '?' || mask[m] == s[i]):
-			m++
-			i++
-		case star >= 0:
-			from++
-			m, i = star+1, from
-		default:
-			return false
-		}
-	}
-	for m < len(mask) && mask[m] == '*' {
-		m++
-	}
-	return m == len(mask)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +41,7 @@ func (f *fakeDirectory) User(context.Context, *proxy.Request) ([]proxy.Attr, err
 func (f *fakeDirectory) List(_ context.Context, mask string, yield func(string) bool) error {
 	f.asked++
 	for _, n := range f.names {
-		if (mask == "" || fits(mask, n)) && !yield(n) {
+		if (mask == "" || proxy.FitsMask(mask, n)) && !yield(n) {
 			return nil
 		}
 	}
@@ -249,44 +248,6 @@ func TestChain_List(t *testing.T) {
 	if err := (Passthrough{}).List(t.Context(), "", nil); !errors.Is(err, proxy.ErrNotServed) {
 		t.Errorf("passthrough lists: %v", err)
 	}
-}
-
-func TestFits(t *testing.T) {
-	for _, tt := range []struct {
-		mask, s string
-		want    bool
-	}{
-		{"", "", true}, {"", "a", false}, {"*", "", true}, {"?", "", false}, {"a", "a", true}, {"a", "ab", false},
-		{"a*c", "abbc", true}, {"a*c", "abcb", false}, {"a*c*", "abcb", true}, {"*b?", "abbc", true}, {"**", "x", true},
-		{"*a*a*a*", "aa", false}, {"??", "ä", true}, {"\\*", "*", false},
-	} {
-		if got := fits(tt.mask, tt.s); got != tt.want {
-			t.Errorf("mask %q, %q: %v", tt.mask, tt.s, got)
-		}
-	}
-}
-
-// path.Match means the same by these masks, but for characters, slashes, and its
-// own special ones.
-func FuzzFits(f *testing.F) {
-	f.Add("a*c?", "abcd")
-	f.Add("*?*", "")
-	f.Fuzz(func(t *testing.T, mask, s string) {
-		plain := func(s string) bool {
-			return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 || strings.ContainsRune(`/\[]`, r) })
-		}
-		if len(mask) > 200 || len(s) > proxy.MaxUserLen || !plain(mask) || !plain(s) {
-			fits(mask, s)
-			return
-		}
-		want, err := path.Match(mask, s)
-		if err != nil {
-			t.Skip(err)
-		}
-		if got := fits(mask, s); got != want {
-			t.Errorf("mask %q, %q: %v", mask, s, got)
-		}
-	})
 }
 
 // Whatever a line says, its userdb fields can be sent.
