@@ -477,7 +477,7 @@ func TestRefusalIsFinal(t *testing.T) {
 			asked := false
 			p, err := New(Options{
 				Verifier: fakeVerifier(func(*Request) (Identity, error) {
-					return Identity{}, &Denial{By: "passdb:x", Reason: BadPassword}
+					return Identity{}, &Denial{By: "passdb:x", Reason: BadPassword, Text: "no", Delayed: true}
 				}),
 				Director: fakeDirector(func(q *Query) (Verdict, error) {
 					asked = !q.Authenticated
@@ -488,8 +488,8 @@ func TestRefusalIsFinal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := p.Handle(t.Context(), request()); d.Outcome != Denied || d.Reason != BadPassword || !asked {
-				t.Errorf("outcome %s, policy asked: %v", d.Outcome, asked)
+			if d := p.Handle(t.Context(), request()); d.Outcome != Denied || d.Reason != BadPassword || !d.Delayed || d.Text != "no" || !asked {
+				t.Errorf("decision %+v, policy asked: %v", d, asked)
 			}
 		})
 	}

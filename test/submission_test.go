@@ -312,6 +312,42 @@ backend_server_monitoring:
 	})
 }
 
+// Who would compare the password is away: nobody is told that it is wrong.
+func TestSubmission_PassdbAway(t *testing.T) {
+	t.Parallel()
+	r := newSubmissionRig(t, submissionOptions{more: `passdb:
+  - {driver: dovecot, address: "unix:/nonexistent"}
+`})
+	r.eachWay(t, func(t *testing.T, fr submissionFront, w way) {
+		c := servers.Dial(t, "smtp", fr.addr)
+		expect(t, fr.program, w.login(c, user("two", 0), password), tryLater)
+		expect(t, fr.program, c.Submit(foreign), noRelay)
+		if d := r.usher.Decided(t, c.IP); d.Outcome != "tempfail" || d.Reason != "passdb_unavailable" {
+			t.Errorf("decision %s %s, want tempfail passdb_unavailable", d.Outcome, d.Reason)
+		}
+	})
+}
+
+// A real auth server compares the passwords of those who may send.
+func TestSubmission_PassdbDovecot(t *testing.T) {
+	t.Parallel()
+	auth := servers.StartDovecotAuth(t, fmt.Sprintf("%s:{PLAIN}%s\ngone@example.org:{PLAIN}%[2]s::::::nologin\n", user("two", 0), password),
+		"auth_failure_delay = 0\n")
+	r := newSubmissionRig(t, submissionOptions{more: fmt.Sprintf("passdb:\n  - {driver: dovecot, address: \"unix:%s\"}\n", auth.Client)})
+	r.eachWay(t, func(t *testing.T, fr submissionFront, w way) {
+		c := servers.Dial(t, "smtp", fr.addr)
+		expect(t, fr.program, w.login(c, user("two", 0), "wrong"), notAuthenticated)
+		expect(t, fr.program, w.login(c, "gone@example.org", password), notAuthenticated)
+		expect(t, fr.program, c.Submit(foreign), noRelay)
+		c = servers.Dial(t, "smtp", fr.addr)
+		expect(t, fr.program, w.login(c, user("two", 0), password), authenticated)
+		expect(t, fr.program, c.Submit(foreign), taken)
+		if d := r.usher.Decided(t, c.IP); d.Outcome != "passed" || d.Reason != "nologin" || d.By != "passdb:dovecot" {
+			t.Errorf("decision: %+v", d)
+		}
+	})
+}
+
 func TestSubmission_RequireSecured(t *testing.T) {
 	t.Parallel()
 	r := newSubmissionRig(t, submissionOptions{listener: ", require_secured: true", more: verifying(t, people, "")})

@@ -117,7 +117,10 @@ var verdicts = map[string]func(r *proxy.Request, n int, d *proxy.Decision){
 	"absolute": at("mail2.example.org.", "192.0.2.2", 143),
 	"six":      at("2001:db8::2", "2001:db8::2", 143),
 	"noport":   at("127.0.0.2", "127.0.0.2", 0),
-	"self":     outcome(proxy.Passed, proxy.IsSelf, ""),
+	"waited": func(r *proxy.Request, _ int, d *proxy.Decision) {
+		*d = proxy.Decision{Outcome: proxy.Denied, Reason: proxy.BadPassword, User: r.User, Delayed: true}
+	},
+	"self": outcome(proxy.Passed, proxy.IsSelf, ""),
 
 	"tls":         entry(proxy.Server{TLS: true}),
 	"tlsany":      entry(proxy.Server{TLS: true, TLSSkipVerify: true}),

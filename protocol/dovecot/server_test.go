@@ -84,8 +84,8 @@ func TestFailureDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, in, _ := bubbled(t, func(o *Options) { o.FailureDelay = 2 * time.Second })
 		start := time.Now()
-		say(t, c, authPlain(1, "wrong@example.org"), authPlain(2, "alice@example.org"), authPlain(3, "broken@example.org"))
-		for range 2 {
+		say(t, c, authPlain(1, "wrong@example.org"), authPlain(2, "alice@example.org"), authPlain(3, "broken@example.org"), authPlain(4, "waited@example.org"))
+		for range 3 {
 			if l := hear(t, in); strings.HasPrefix(l, "FAIL\t1") {
 				t.Errorf("first: %s", l)
 			}

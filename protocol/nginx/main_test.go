@@ -65,6 +65,9 @@ func (o *oracle) Handle(ctx context.Context, r *proxy.Request) proxy.Decision {
 		d.Password = proxy.NewSecret(strings.Repeat("p", maxCredential+1))
 	case "wrong":
 		refuse("")
+	case "waited":
+		refuse("")
+		d.Delayed = true
 	case "told":
 		refuse("Your\r\nAuth-Status: OK\x7f is on the move.")
 	case "ok":

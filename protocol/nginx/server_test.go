@@ -156,6 +156,8 @@ func TestFailureDelay(t *testing.T) {
 		{"tenth", "wrong", "10", 0, "2"},
 		{"eleventh", "wrong", "11", 2 * time.Second, ""},
 		{"no attempt", "wrong", "-1", 0, "2"},
+		{"has waited", "waited", "1", 0, ""},
+		{"eleventh, has waited", "waited", "11", 0, ""},
 		{"a good one", "alice", "11", 0, ""},
 		{"our fault", "broken", "11", 0, ""},
 	}
