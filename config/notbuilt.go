@@ -9,7 +9,7 @@ import (
 // notBuilt are the settings of the contract that this version cannot do. Asking
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
-	{key: "dovecot.listeners[].kind", values: []string{"userdb", "notify", "director-admin"}},
+	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
 	{key: "director.features"},
 	{key: "director.init"},
 	{key: "director.network"},

@@ -107,6 +107,10 @@ func (k *checker) dovecotListener(path string, l *DovecotListener) {
 		if l.Kind == "notify" && l.Address.Network == "tcp" {
 			k.add(path+".address", "%s for kind notify, which is a FIFO; expected unix:/PATH or fd:NAME", k.show(path+".address", l.Address.String()))
 		}
+	case "userdb":
+		if l.Upstream.IsZero() && k.ok(path+".upstream") {
+			k.needsDriver(path)
+		}
 	case "auth":
 		if l.Upstream.IsZero() && k.ok(path+".upstream") {
 			if len(l.Mechanisms) == 0 && k.ok(path+".mechanisms") {

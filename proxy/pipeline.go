@@ -79,6 +79,15 @@ func (p *Pipeline) Handle(ctx context.Context, r *Request) Decision {
 	return d
 }
 
+// Refresh prolongs the assignment of a user whose session goes on, in every tag,
+// if one lives. The user's name is the destuser, or what the login was as.
+func (p *Pipeline) Refresh(ctx context.Context, user string) error {
+	if p.opt.Affinity == AffinityOff {
+		return nil
+	}
+	return p.opt.Assignments.Refresh(ctx, affinity.KeyName(user, p.opt.MasterSeparator, p.opt.KeyScope))
+}
+
 // Record completes and records a decision that an adapter came to by itself: a
 // request refused before it was one, a queue that was full, a hold that
 // expired, an upstream's answer that passes unchanged.

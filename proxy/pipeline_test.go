@@ -65,6 +65,8 @@ func (r *recorder) PolicyRan(time.Duration, bool, error) { r.ran++ }
 // brokenStore is a store that is away.
 type brokenStore struct{}
 
+func (brokenStore) Refresh(context.Context, string) error { return errors.New("away") }
+
 func (brokenStore) Lookup(context.Context, affinity.Key) (string, error) {
 	return "", errors.New("away")
 }
@@ -72,6 +74,8 @@ func (brokenStore) Lookup(context.Context, affinity.Key) (string, error) {
 func (brokenStore) Claim(context.Context, affinity.Key, string, string) (string, error) {
 	return "", errors.New("away")
 }
+
+func (racyStore) Refresh(context.Context, string) error { return nil }
 
 // racyStore answers as if another node had claimed between look-up and claim.
 type racyStore struct{ winner string }

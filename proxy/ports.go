@@ -104,6 +104,7 @@ type Director interface {
 type Assignments interface {
 	Lookup(ctx context.Context, key affinity.Key) (host string, err error)
 	Claim(ctx context.Context, key affinity.Key, seen, host string) (winner string, err error)
+	Refresh(ctx context.Context, name string) error
 }
 
 // Orders are what operators decreed for single users.

@@ -175,6 +175,7 @@ func (a *app) exchange(wanted []*server) {
 	}
 	for key, s := range a.serving {
 		if !keep[key] {
+			s.sock.alone.Store(true)
 			s.cancel()
 			if err := s.sock.Close(); err != nil {
 				a.log.Warn("close", zap.String("listener", s.title), zap.Error(err))
@@ -259,8 +260,16 @@ func (a *app) end() error {
 	defer a.mu.Unlock()
 	a.closing = true
 	var errs []error
+	// Nobody accepts any more before the first connection is handed over: it
+	// would come back.
+	for _, s := range a.serving {
+		errs = append(errs, s.sock.silence())
+		s.sock.alone.Store(!s.sock.kept())
+	}
 	for _, s := range a.serving {
 		s.cancel()
+	}
+	for _, s := range a.serving {
 		errs = append(errs, s.sock.Close())
 	}
 	for _, s := range a.serving {
@@ -286,6 +295,23 @@ func (a *app) Handle(ctx context.Context, r *proxy.Request) proxy.Decision {
 		}
 		g.inFlight.Add(-1)
 	}
+}
+
+// Refresh implements dovecot.Refresher.
+func (a *app) Refresh(ctx context.Context, user string) error {
+	return a.gen.Load().pipeline.Refresh(ctx, user)
+}
+
+// A directory answers userdb look-ups by the password drivers of the generation
+// that stands. It implements dovecot.Directory.
+type directory struct{ *app }
+
+func (d directory) User(ctx context.Context, r *proxy.Request) ([]proxy.Attr, error) {
+	return d.gen.Load().passdb.User(ctx, r)
+}
+
+func (d directory) List(ctx context.Context, mask string, yield func(user string) bool) error {
+	return d.gen.Load().passdb.List(ctx, mask, yield)
 }
 
 // Record implements the adapters' Handler.
@@ -360,8 +386,10 @@ func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server,
 }
 
 func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*server, error) {
-	if l.Kind != "auth" {
-		return nil, fmt.Errorf("dovecot: kind %q is not in this version", l.Kind)
+	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group, peers: l.Kind == "userdb"}
+	out := &server{
+		key: l.Address.String(), title: "dovecot " + l.Kind + " " + l.Address.String(), options: sock,
+		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
 	}
 	opt := dovecot.Options{
 		Upstream: l.Upstream.Addr, Mechanisms: l.Mechanisms, RequireSecured: l.RequireSecured,
@@ -371,18 +399,28 @@ func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*ser
 	}
 	settings := opt
 	settings.MasterPass = proxy.Secret{}
+	out.settings = []any{l.Kind, settings, cfg.Dovecot.Master.Pass.Reveal()}
 	opt.Handler, opt.Log = a, a.log
-	srv, err := dovecot.New(opt)
+	open := dovecot.New
+	switch l.Kind {
+	case "auth":
+	case "userdb":
+		open, opt.Directory = dovecot.NewUserdb, directory{a}
+	case "notify":
+		out.settings = l.Kind // one FIFO, read by one server for as long as it stands
+		out.exempt = true
+		out.listen = func() (net.Listener, error) { return listenFIFO(l.Address, sock) }
+		out.serve = dovecot.NewNotify(a, a.log).Serve
+		return out, nil
+	default:
+		return nil, fmt.Errorf("dovecot: kind %q is not in this version", l.Kind)
+	}
+	srv, err := open(opt)
 	if err != nil {
 		return nil, err
 	}
-	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group}
-	return &server{
-		key: l.Address.String(), title: "dovecot " + l.Kind + " " + l.Address.String(), options: sock,
-		settings: []any{settings, cfg.Dovecot.Master.Pass.Reveal()},
-		listen:   func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
-		serve:    srv.Serve,
-	}, nil
+	out.serve = srv.Serve
+	return out, nil
 }
 
 // guarded opens a listener that other machines reach only if it may: of fd:NAME

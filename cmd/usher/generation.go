@@ -31,6 +31,7 @@ type generation struct {
 	cfg      *config.Config
 	loadedAt time.Time
 	pipeline *proxy.Pipeline
+	passdb   *passdb.Chain
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -62,6 +63,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	if err != nil {
 		faults = append(faults, err)
 	} else {
+		g.passdb = chain
 		g.warnings = append(g.warnings, chain.Warnings()...)
 	}
 	if err := g.buildMonitor(cfg, p, previous); err != nil {

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,10 +49,13 @@ func listen(a config.Address, opt socketOptions) (net.Listener, error) {
 // who may use it is still asked where that matters.
 func listenInherited(name string, opt socketOptions) (net.Listener, error) {
 	ln, err := inherited.take(name)
-	if err != nil || !opt.peers {
-		return ln, err
+	if err != nil {
+		return nil, err
 	}
 	u, ok := ln.(*net.UnixListener)
+	if !ok && !opt.peers {
+		return ln, nil
+	}
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("listen fd:%s: expected a unix socket: of another nobody knows who the peer is", name), ln.Close())
 	}
@@ -58,7 +63,7 @@ func listenInherited(name string, opt socketOptions) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen fd:%s: %w", name, err), ln.Close())
 	}
-	return &unixListener{UnixListener: u, opt: opt, uid: uid, gid: gid}, nil
+	return &unixListener{UnixListener: u, opt: opt, uid: uid, gid: gid, kept: u.Addr().String()}, nil
 }
 
 // listenUnix makes the socket beside its place, gives it mode, owner and group,
@@ -159,13 +164,42 @@ type unixListener struct {
 	made     fs.FileInfo
 	opt      socketOptions
 	uid, gid int
+
+	kept    string // path of a socket that the service manager keeps, or ""
+	out     outgoing
+	adopted []net.Conn // handed over by another usher and not yet accepted
+	fault   error      // and what went wrong there
+}
+
+// Keep hands a connection, and those that belong to it, over to whoever listens
+// here next. After an error they are still the caller's alone. It implements
+// dovecot.Keeper.
+func (l *unixListener) Keep(state []byte, conns ...net.Conn) error {
+	path := l.kept
+	if path == "" {
+		path = l.path
+	}
+	return l.out.send(path, state, conns)
 }
 
 func (l *unixListener) Accept() (net.Conn, error) {
 	for {
+		if len(l.adopted) > 0 {
+			c := l.adopted[0]
+			l.adopted = l.adopted[1:]
+			return c, nil
+		}
+		if err := l.fault; err != nil {
+			l.fault = nil
+			return nil, err // the caller logs it, and goes on
+		}
 		c, err := l.AcceptUnix()
 		if err != nil {
 			return nil, err
+		}
+		if isHandover(c) {
+			l.adopted, l.fault = adopt(c)
+			continue
 		}
 		if !l.opt.peers || l.admits(c) {
 			return c, nil
@@ -200,6 +234,14 @@ func (l *unixListener) Close() error {
 	return errors.Join(l.UnixListener.Close(), removed)
 }
 
+// disown closes what was handed over and nobody accepted.
+func (l *unixListener) disown() {
+	for _, c := range l.adopted {
+		c.Close()
+	}
+	l.adopted = nil
+}
+
 // isOurs reports whether what stands at the path is this socket.
 func (l *unixListener) isOurs() bool {
 	if l.path == "" {
@@ -211,6 +253,9 @@ func (l *unixListener) isOurs() bool {
 
 // change gives a socket that stands another mode and other owners.
 func (l *unixListener) change(opt socketOptions) error {
+	if l.path == "" {
+		return nil // the service manager's
+	}
 	uid, gid, err := owners(opt)
 	if err != nil {
 		return fmt.Errorf("listen unix:%s: %w", l.path, err)
@@ -231,33 +276,77 @@ func (l *unixListener) change(opt socketOptions) error {
 	return os.Chown(l.path, uid, gid)
 }
 
-// inherited are the sockets that the service manager handed over, by name
-// (sd_listen_fds_with_names(3)). They are read once a process.
+// inherited are the sockets and FIFOs that the service manager handed over, by
+// name (sd_listen_fds_with_names(3)). They are read once a process.
 var inherited handedOver
 
 type handedOver struct {
 	once  sync.Once
 	mu    sync.Mutex
-	socks map[string][]net.Listener
-	err   error
+	files map[string][]*os.File
 }
 
+// take returns the next socket of that name.
 func (h *handedOver) take(name string) (net.Listener, error) {
-	h.once.Do(func() { h.socks, h.err = activation.ListenersWithNames() })
-	if h.err != nil {
-		return nil, fmt.Errorf("listen fd:%s: %w", name, h.err)
+	f, err := h.next(name, false)
+	if err != nil {
+		return nil, fmt.Errorf("listen fd:%s: %w", name, err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := h.socks[name]
-	if len(list) == 0 {
-		return nil, fmt.Errorf("listen fd:%s: the service manager handed over no socket of that name (FileDescriptorName= of the socket unit)", name)
+	ln, err := net.FileListener(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("listen fd:%s: %w", name, err)
 	}
-	h.socks[name] = list[1:]
-	if u, ok := list[0].(*net.UnixListener); ok {
+	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // it is the service manager's
 	}
-	return list[0], nil
+	return ln, nil
+}
+
+// fifo returns the next FIFO of that name.
+func (h *handedOver) fifo(name string) (*os.File, error) {
+	f, err := h.next(name, true)
+	if err != nil {
+		return nil, err
+	}
+	// Another descriptor: one that came in blocking mode can't be polled.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_ACCMODE != unix.O_RDWR {
+		err = errors.New("the FIFO was not opened for reading and writing: it would end with its last writer")
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	f = os.NewFile(uintptr(fd), name)
+	return f, enlarge(f)
+}
+
+// next takes the next file of that name and kind out.
+func (h *handedOver) next(name string, fifo bool) (*os.File, error) {
+	h.once.Do(func() { h.files = activation.FilesWithNames() })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, f := range h.files[name] {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if (info.Mode().Type() == fs.ModeNamedPipe) == fifo {
+			h.files[name] = slices.Delete(slices.Clone(h.files[name]), i, i+1)
+			return f, nil
+		}
+	}
+	kind := "socket"
+	if fifo {
+		kind = "FIFO"
+	}
+	return nil, fmt.Errorf("the service manager handed over no %s of that name (FileDescriptorName= of the socket unit)", kind)
 }
 
 // A socket is a listener that outlives the servers on it. It accepts, and hands
@@ -267,8 +356,12 @@ type socket struct {
 	net.Listener
 	slots  *slots
 	conns  chan accepted
+	quiet  chan struct{} // closed when nothing more shall be accepted
 	closed chan struct{}
 	pump   sync.WaitGroup
+
+	// alone: nobody listens here next, to hand connections over to.
+	alone atomic.Bool
 }
 
 type accepted struct {
@@ -278,17 +371,29 @@ type accepted struct {
 
 // newSocket starts to accept on ln. Close ends it.
 func newSocket(ln net.Listener, s *slots) *socket {
-	k := &socket{Listener: ln, slots: s, conns: make(chan accepted), closed: make(chan struct{})}
+	k := &socket{Listener: ln, slots: s, conns: make(chan accepted), quiet: make(chan struct{}), closed: make(chan struct{})}
 	k.pump.Go(k.pass)
 	return k
 }
 
 // pass accepts, and passes on.
 func (k *socket) pass() {
-	for k.slots.acquire(k.closed) {
+	for {
+		stop := k.quiet
+		if u, ok := k.Listener.(*unixListener); ok && len(u.adopted) > 0 {
+			stop = k.closed // they were accepted already
+		}
+		if !k.slots.acquire(stop) {
+			return
+		}
 		c, err := k.Accept()
 		if err != nil {
 			k.slots.release()
+			select {
+			case <-k.quiet:
+				return
+			default:
+			}
 		} else {
 			c = &slotConn{Conn: c, slots: k.slots}
 		}
@@ -303,10 +408,29 @@ func (k *socket) pass() {
 	}
 }
 
-// change gives a unix socket of ours another mode and other owners.
+// silence ends accepting, and returns when what was accepted has its server:
+// what comes later waits in the kernel's queue. A FIFO has no queue.
+func (k *socket) silence() error {
+	close(k.quiet)
+	ln, ok := k.Listener.(interface{ SetDeadline(time.Time) error })
+	if !ok {
+		return nil
+	}
+	err := ln.SetDeadline(time.Unix(1, 0))
+	k.pump.Wait()
+	return err
+}
+
+// kept reports whether the socket stands when usher has ended.
+func (k *socket) kept() bool {
+	u, ok := k.Listener.(*unixListener)
+	return ok && u.kept != ""
+}
+
+// change gives a unix socket, or FIFO, of ours another mode and other owners.
 func (k *socket) change(opt socketOptions) error {
-	if u, ok := k.Listener.(*unixListener); ok && u.path != "" {
-		return u.change(opt)
+	if c, ok := k.Listener.(interface{ change(socketOptions) error }); ok {
+		return c.change(opt)
 	}
 	return nil
 }
@@ -316,6 +440,9 @@ func (k *socket) Close() error {
 	close(k.closed)
 	err := k.Listener.Close()
 	k.pump.Wait()
+	if u, ok := k.Listener.(*unixListener); ok {
+		u.disown()
+	}
 	return err
 }
 
@@ -343,6 +470,15 @@ func (l *lease) Accept() (net.Conn, error) {
 	case <-l.closed:
 	}
 	return nil, net.ErrClosed
+}
+
+// Keep implements dovecot.Keeper.
+func (l *lease) Keep(state []byte, conns ...net.Conn) error {
+	u, ok := l.Listener.(*unixListener)
+	if !ok || l.alone.Load() {
+		return errors.ErrUnsupported
+	}
+	return u.Keep(state, conns...)
 }
 
 // Close implements net.Listener.
@@ -411,6 +547,27 @@ type slotConn struct {
 	net.Conn
 	slots *slots
 	once  sync.Once
+}
+
+// SyscallConn implements syscall.Conn.
+func (c *slotConn) SyscallConn() (syscall.RawConn, error) {
+	inner := c.Conn
+	if a, ok := inner.(*adopted); ok {
+		inner = a.Conn
+	}
+	sc, ok := inner.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return sc.SyscallConn()
+}
+
+// Kept implements dovecot.Kept.
+func (c *slotConn) Kept() (state []byte, more []net.Conn) {
+	if a, ok := c.Conn.(*adopted); ok {
+		return a.Kept()
+	}
+	return nil, nil
 }
 
 func (c *slotConn) Close() error {

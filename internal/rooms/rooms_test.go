@@ -24,6 +24,8 @@ var may = map[string][]string{
 	"control":           {"proxy"},
 	"protocol/dovecot":  {"proxy"},
 	"protocol/nginx":    {"proxy"},
+
+	"config/importdirector": {"config", "proxy"},
 }
 
 // anything: cmd puts the rooms together, tests look at them.

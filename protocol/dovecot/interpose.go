@@ -71,9 +71,10 @@ type relay struct {
 
 // A link is one connection to the upstream.
 type link struct {
-	out   *outbox
-	mechs map[string]bool
-	ready bool // its greeting came
+	out     *outbox
+	mechs   map[string]bool
+	ready   bool // its greeting came
+	freezer *freezer
 }
 
 // A relayed request is one AUTH between its line and its answer.
@@ -95,8 +96,21 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 		born: time.Now(), begin: make(chan struct{}), ended: make(chan struct{}),
 		pending: map[uint32]*relayed{}, cancels: map[uint32]bool{},
 	}
+	kept, conn, ok := c.adopt(nc)
+	if !ok {
+		return
+	}
 	var upstream sync.WaitGroup
-	upstream.Go(func() { s.keep(ctx, c.stop, c.serveLink) })
+	upstream.Go(func() {
+		if conn != nil {
+			if _, err := s.use(ctx, conn, func(ctx context.Context, conn net.Conn) (bool, error) {
+				return c.serveLink(ctx, conn, kept)
+			}); ctx.Err() == nil {
+				s.upstreamAway(err)
+			}
+		}
+		s.keep(ctx, c.stop, func(ctx context.Context, conn net.Conn) (bool, error) { return c.serveLink(ctx, conn, nil) })
+	})
 	wait := s.waits.greetUnseen
 	if s.greeting.Load() != nil {
 		wait = s.waits.greet
@@ -106,7 +120,7 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 
 	select {
 	case <-c.begin:
-		if err := c.readClient(ph); err != nil && !normalEnd(err) {
+		if err := c.readClient(ph); err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
 			c.log.Warn("connection", zap.Error(err))
 		}
 	case <-c.stop:
@@ -115,12 +129,40 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 		l.out.finish()
 	}
 	c.out.finish()
-	// The upstream's connection ends before the client's: a client that comes
-	// again is refused while the auth server knows its CPID.
 	cancel()
 	upstream.Wait()
 	c.running.Wait()
 	s.cpids.leave(c)
+}
+
+// adopt makes a connection that was handed over what it was: kept is its state,
+// conn the upstream's connection, nil where there is none. One that was served
+// otherwise than here is not ok.
+func (c *relay) adopt(nc net.Conn) (kept *keptState, conn net.Conn, ok bool) {
+	kept, more, err := keptOf(nc)
+	if kept == nil && err == nil {
+		return nil, nil, true
+	}
+	if err != nil || kept.Kind != "interposed" || kept.Upstream != c.opt.Upstream || kept.Linked != (len(more) == 1) {
+		for _, m := range more {
+			closeQuietly(m)
+		}
+		c.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+		return nil, nil, false
+	}
+	c.version, c.cpid, c.minor, c.spoke = kept.Version, kept.CPID, kept.Minor, kept.Spoke
+	c.greeted, c.foreign, c.born = kept.Greeted, kept.Foreign, kept.Born
+	c.in.preload(kept.In)
+	if c.cpid != "" {
+		c.cpids.enter(c.cpid, c)
+	}
+	if kept.Linked {
+		return kept, more[0], true // which is attached before the client is read
+	}
+	c.mu.Lock()
+	c.start()
+	c.mu.Unlock()
+	return kept, nil, true
 }
 
 // A cpidTable knows which relay speaks for a client process.
@@ -155,14 +197,27 @@ func (t *cpidTable) leave(c *relay) {
 	}
 }
 
-// serveLink reads one connection to the upstream to its end. answered: its
-// greeting came.
-func (c *relay) serveLink(ctx context.Context, conn net.Conn) (answered bool, err error) {
-	l := &link{out: newOutbox(conn), mechs: map[string]bool{}}
-	c.attach(l)
+// serveLink reads one connection to the upstream to its end. kept is of one that
+// was handed over, else nil. answered: its greeting came.
+func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (answered bool, err error) {
+	in := newLineReader(conn, maxUpstreamLine)
+	l := &link{out: newOutbox(conn), mechs: map[string]bool{}, freezer: newFreezer(conn, in)}
+	if kept == nil {
+		c.attach(l)
+	} else {
+		for _, m := range kept.Mechs {
+			l.mechs[m] = true
+		}
+		l.ready = kept.Ready
+		in.preload(kept.UpIn)
+		c.mu.Lock()
+		c.link = l
+		c.start()
+		c.mu.Unlock()
+	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
-	err = c.readUpstream(ctx, conn, l)
-	if ctx.Err() == nil {
+	err = c.readUpstream(ctx, in, l)
+	if !l.freezer.stopped(ctx) && ctx.Err() == nil {
 		c.detach(l)
 	}
 	return l.ready, err
@@ -308,11 +363,17 @@ func (c *relay) readClient(ph phases) error {
 		c.giveUp()
 		c.in.wake()
 	})()
+	keep := c.keeper != nil
 	for {
+		if keep && ended(c.stop) && c.outstanding() == 0 {
+			if keep = c.handOver(); keep {
+				return errKept
+			}
+		}
 		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):
-			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 {
+			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && (!keep || !ended(c.stop)) && hangUp(c.client) {
 				return nil
 			}
 			continue
@@ -630,8 +691,7 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 
 // readUpstream hands the auth server's lines to the client: its greeting in one
 // piece, and what is to be routed by way of the pipeline.
-func (c *relay) readUpstream(ctx context.Context, conn net.Conn, l *link) error {
-	in := newLineReader(conn, maxUpstreamLine)
+func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) error {
 	var greeting []byte
 	for {
 		line, tooLong, err := in.next(0)

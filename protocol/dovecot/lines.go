@@ -16,10 +16,10 @@ const (
 	lineTimeout = 60 * time.Second
 	// drainIdle is how long a connection must be silent, while usher ends,
 	// before it is closed: a request that is on its way is still answered.
-	drainIdle = 50 * time.Millisecond
+	drainIdle = 5 * time.Millisecond
 	// drainPatience is after how long of a connection that is never silent for
 	// drainIdle the next short silence is taken.
-	drainPatience = 2 * time.Second
+	drainPatience = 200 * time.Millisecond
 	// maxSkip ends a connection that sends more than this without an LF.
 	maxSkip = 1 << 20
 )
@@ -140,13 +140,10 @@ func (l *lineReader) wake() {
 // silence is how long a connection must be silent before it is closed, when that
 // has been wanted since then.
 func silence(since time.Time) time.Duration {
-	switch d := time.Since(since); {
-	case d < drainPatience:
+	if time.Since(since) < drainPatience {
 		return drainIdle
-	case d < 2*drainPatience:
-		return drainIdle / 10
 	}
-	return time.Millisecond
+	return drainIdle / 10
 }
 
 // buffered reports whether another line may be had without waiting. The

@@ -69,6 +69,8 @@ type Server struct {
 	work  *workers
 	serve func(phases, net.Conn) // one connection
 
+	keeper Keeper // Serve's listener, if it is one
+
 	// Interposed:
 	waits    waits
 	greeting atomic.Pointer[[]byte] // the upstream's last
@@ -120,10 +122,12 @@ func newServer(opt Options) (*Server, error) {
 }
 
 // Serve accepts on ln until ctx ends, then lets requests in flight finish, for
-// Options.Grace at most, tells what is left to try later, and returns. It closes
-// ln. It is called once.
+// Options.Grace at most, tells what is left to try later, and returns. Connections
+// without requests in flight are handed over to the next server if ln is a Keeper.
+// It closes ln. It is called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var conns sync.WaitGroup
+	s.keeper, _ = ln.(Keeper)
 	hard, cut := context.WithCancel(context.Background())
 	defer cut()
 	graceCtx, timeIsUp := context.WithCancel(hard)

@@ -57,22 +57,33 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 	defer c.running.Wait()
 	defer cancel()
 
-	// Sent whole at accept: every client takes it, and some wait for its DONE
-	// before they speak.
-	greeting, err := c.ownGreeting()
-	if err != nil {
-		c.log.Error("handshake", zap.Error(err))
-		return
+	kept, more, err := keptOf(nc)
+	for _, m := range more {
+		closeQuietly(m)
 	}
-	c.out.send(greeting, false)
-	if err := c.read(ctx, ph); err != nil && !normalEnd(err) {
+	switch {
+	case err != nil || kept != nil && kept.Kind != "standalone":
+		c.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+		return
+	case kept == nil:
+		// Sent whole at accept: every client takes it, and some wait for its
+		// DONE before they speak.
+		greeting, err := c.ownGreeting()
+		if err != nil {
+			c.log.Error("handshake", zap.Error(err))
+			return
+		}
+		c.out.send(greeting, false)
+	}
+	if err := c.read(ctx, ph, kept); err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	c.out.finish()
 }
 
 // read serves lines until the client leaves or usher ends.
-func (c *authConn) read(ctx context.Context, ph phases) error {
+// kept is of one that was handed over, else nil.
+func (c *authConn) read(ctx context.Context, ph phases, kept *keptState) error {
 	in := newLineReader(c.conn, maxLine)
 	defer context.AfterFunc(ph.serving, in.wake)()
 	defer context.AfterFunc(ph.grace, func() {
@@ -80,9 +91,23 @@ func (c *authConn) read(ctx context.Context, ph phases) error {
 		in.wake()
 	})()
 	idle := lineTimeout // for the handshake
+	if kept != nil {
+		idle = 0
+		in.preload(kept.In)
+		c.setMinor(kept.Minor)
+	}
 	var endedAt time.Time
+	keep := c.keeper != nil
 	for {
 		if ended(c.stop) {
+			if keep && c.outstanding() == 0 {
+				c.out.finish()
+				state := keptState{Kind: "standalone", Minor: strconv.Itoa(int(c.minor.Load())), In: in.unread()}
+				if !c.out.failed() && c.handOver(&state, c.conn) == nil {
+					return errKept
+				}
+				keep = false
+			}
 			if endedAt.IsZero() {
 				endedAt = time.Now()
 			}
@@ -91,7 +116,7 @@ func (c *authConn) read(ctx context.Context, ph phases) error {
 		line, tooLong, err := in.next(idle)
 		switch {
 		case errors.Is(err, errIdle) && ended(c.stop):
-			if c.outstanding() == 0 {
+			if !keep && c.outstanding() == 0 && hangUp(c.conn) {
 				return nil
 			}
 			continue
@@ -119,11 +144,9 @@ func (c *authConn) line(ctx context.Context, line string) error {
 		if idText != "1" {
 			return fmt.Errorf("handshake: the client speaks version %.20q, expected 1", idText)
 		}
-		minor, err := strconv.ParseInt(rest, 10, 32)
-		if err != nil {
+		if !c.setMinor(rest) {
 			return fmt.Errorf("handshake: minor version %.20q", rest)
 		}
-		c.minor.Store(int32(minor))
 		return nil
 	case "CPID":
 		return nil
@@ -146,6 +169,12 @@ func (c *authConn) line(ctx context.Context, line string) error {
 		c.handleCancel(id)
 	}
 	return nil
+}
+
+func (c *authConn) setMinor(text string) bool {
+	minor, err := strconv.ParseInt(text, 10, 32)
+	c.minor.Store(int32(minor))
+	return err == nil
 }
 
 // tooLong refuses the request that an over-long line would have been.

@@ -64,6 +64,11 @@ func (s *Server) once(ctx context.Context, serve func(context.Context, net.Conn)
 	if err != nil {
 		return false, err
 	}
+	return s.use(ctx, conn, serve)
+}
+
+// use has a connection served to its end, or to ctx's.
+func (s *Server) use(ctx context.Context, conn net.Conn, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
 	defer closeQuietly(conn)
 	defer context.AfterFunc(ctx, func() { closeQuietly(conn) })()
 	return serve(ctx, conn)

@@ -93,7 +93,7 @@ func (s *Server) userdb(ph phases, nc net.Conn) {
 	if s.opt.Upstream != "" {
 		upstream.Go(func() { s.keep(ctx, c.stop, c.serveLink) })
 	}
-	if err := c.read(ph); err != nil && !normalEnd(err) {
+	if err := c.read(ph, nc); err != nil && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	if up := c.present(); up != nil {
@@ -112,7 +112,7 @@ func (c *userdbConn) present() *outbox {
 }
 
 // read serves lines until the client leaves or usher ends.
-func (c *userdbConn) read(ph phases) error {
+func (c *userdbConn) read(ph phases, nc net.Conn) error {
 	defer context.AfterFunc(ph.serving, c.in.wake)()
 	defer context.AfterFunc(ph.grace, func() {
 		c.giveUp()
@@ -130,7 +130,7 @@ func (c *userdbConn) read(ph phases) error {
 		line, tooLong, err := c.in.next(idle)
 		switch {
 		case errors.Is(err, errIdle):
-			if ended(c.stop) && c.outstanding() == 0 {
+			if ended(c.stop) && c.outstanding() == 0 && hangUp(nc) {
 				return nil
 			}
 			continue

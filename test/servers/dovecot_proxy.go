@@ -13,7 +13,7 @@ import (
 type DovecotProxy struct {
 	*Dovecot
 	// Sock, Userdb and Notify are where usher must listen: kind auth, userdb
-	// and notify.
+	// and notify (a FIFO).
 	Sock, Userdb, Notify string
 	// Upstream and UpstreamUserdb are the sockets of its own auth process.
 	Upstream, UpstreamUserdb string

@@ -28,8 +28,12 @@ type Process struct {
 // is stopped, and its log shown if the test failed.
 func Start(t testing.TB, name string, argv ...string) *Process {
 	t.Helper()
-	p := &Process{Name: name, t: t, done: make(chan struct{})}
-	p.cmd = exec.Command(argv[0], argv[1:]...)
+	return startCommand(t, name, exec.Command(argv[0], argv[1:]...))
+}
+
+func startCommand(t testing.TB, name string, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Name: name, t: t, cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.Log, &p.Log
 	// A test binary that dies takes its servers with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -23,13 +23,21 @@ type Usher struct {
 	Control string // unix:PATH
 	HTTP    string // ip:port of /metrics, /healthz, /readyz
 
-	common string // the part of the configuration that Reconfigure keeps
+	common  string   // the part of the configuration that Reconfigure keeps
+	sockets *Sockets // handed over at each start
 }
 
 // StartUsher builds the binary, with the race detector if the tests have it,
 // and serves yaml until /readyz says yes. state_dir, log and control are set
 // here and must not be in yaml. More args follow those of `usher serve`.
 func StartUsher(t testing.TB, yaml string, args ...string) *Usher {
+	t.Helper()
+	u := newUsher(t, yaml)
+	u.start(t, args...)
+	return u
+}
+
+func newUsher(t testing.TB, yaml string) *Usher {
 	t.Helper()
 	dir := Dir(t)
 	u := &Usher{
@@ -44,13 +52,15 @@ control:
   http: %s
 `, mkdir(t, 0o700, dir, "state"), u.Control, u.HTTP)
 	WriteFile(t, u.common+yaml, u.Config)
-	u.start(t, args...)
 	return u
 }
 
 func (u *Usher) start(t testing.TB, args ...string) {
 	t.Helper()
-	argv := append([]string{Binary(t), "serve", "-c", u.Config}, args...)
+	cmd := exec.Command(Binary(t), append([]string{"serve", "-c", u.Config}, args...)...)
+	if u.sockets != nil {
+		u.sockets.handOver(cmd)
+	}
 	var p *Process
 	// Runs after the clean-up of Start, when usher has ended.
 	t.Cleanup(func() {
@@ -65,7 +75,7 @@ func (u *Usher) start(t testing.TB, args ...string) {
 			}
 		}
 	})
-	p = Start(t, "usher", argv...)
+	p = startCommand(t, "usher", cmd)
 	u.Process = p
 	u.waitReady(t)
 }
