@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -59,12 +60,13 @@ type rig struct {
 }
 
 type rigOptions struct {
-	script  string   // path; "": the built-in policy
-	down    bool     // the configured backends' ports are closed
-	more    string   // YAML at the end of usher's configuration
-	budget  string   // more keys of `director`
-	dovecot bool     // no nginx: submission ends at Dovecot's own, not at a sink
-	proxies []string // more settings of the Dovecot proxies
+	others  servers.Users // besides people; without a message
+	script  string        // path; "": the built-in policy
+	down    bool          // the configured backends' ports are closed
+	more    string        // YAML at the end of usher's configuration
+	budget  string        // more keys of `director`
+	dovecot bool          // no nginx: submission ends at Dovecot's own, not at a sink
+	proxies []string      // more settings of the Dovecot proxies
 }
 
 var (
@@ -80,7 +82,9 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r := &rig{backends: map[string]*servers.Dovecot{}}
 	inventory, doveadmPort := r.startBackends(t, o)
 	o.proxies = append(o.proxies, fmt.Sprintf("doveadm_port = %d", doveadmPort))
-	r.interposed = servers.StartDovecotProxy(t, "127.0.0.1", people, o.proxies...)
+	users := maps.Clone(people)
+	maps.Copy(users, o.others)
+	r.interposed = servers.StartDovecotProxy(t, "127.0.0.1", users, o.proxies...)
 	r.standalone = servers.StartDovecotProxy(t, "127.0.0.1", nil, o.proxies...)
 	version := servers.DovecotVersion(t)
 	r.fronts = []*front{
@@ -94,9 +98,7 @@ nginx:
     - {address: %q, path: /auth, protocols: [imap, pop3, smtp]}
 dovecot:
   listeners:
-    - {address: "unix:%s", kind: auth, upstream: "unix:%s"}
-    - {address: "unix:%s", kind: auth}
-passdb:
+%s%spassdb:
   - {driver: passwd_file, path: %q}
 director:
   script: %q
@@ -105,8 +107,8 @@ director:
   interval: 1s
   fall: 1
   backend_servers:
-%s%s`, authHTTP, r.interposed.Sock, r.interposed.Upstream, r.standalone.Sock,
-		people.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory, o.more)
+%s%s`, authHTTP, interposedAt(r.interposed), standaloneAt(r.standalone),
+		users.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory, o.more)
 	r.usher = servers.StartUsher(t, r.yaml)
 	t.Cleanup(func() {
 		for _, line := range r.usher.Log.Lines(0) {
@@ -122,13 +124,29 @@ director:
 	return r
 }
 
+// interposedAt is usher's listeners between a proxy and its auth process, and
+// standaloneAt those instead of that: items of dovecot.listeners.
+func interposedAt(p *servers.DovecotProxy) string {
+	return fmt.Sprintf(`    - {address: "unix:%s", kind: auth, upstream: "unix:%s"}
+    - {address: "unix:%s", kind: userdb, upstream: "unix:%s"}
+    - {address: "unix:%s", kind: notify}
+`, p.Sock, p.Upstream, p.Userdb, p.UpstreamUserdb, p.Notify)
+}
+
+func standaloneAt(p *servers.DovecotProxy) string {
+	return fmt.Sprintf(`    - {address: "unix:%s", kind: auth}
+    - {address: "unix:%s", kind: userdb}
+    - {address: "unix:%s", kind: notify}
+`, p.Sock, p.Userdb, p.Notify)
+}
+
 // startBackends runs what serves at hosts, and returns its entries in the
 // inventory.
 func (r *rig) startBackends(t *testing.T, o rigOptions) (inventory string, doveadmPort int) {
 	t.Helper()
 	if !o.down {
 		var backends []*servers.Dovecot
-		backends, doveadmPort = servers.StartDovecotBackends(t, hosts, people)
+		backends, doveadmPort = servers.StartDovecotBackends(t, hosts, people, o.others)
 		for i, host := range hosts {
 			r.backends[host] = backends[i]
 		}

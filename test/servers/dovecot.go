@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -154,21 +156,22 @@ func (d *dialect) start(t testing.TB, template string, c *dovecotConf) *Dovecot 
 // offers STARTTLS.
 func StartDovecotBackend(t testing.TB, ip string, users Users, tls *Certificate) *Dovecot {
 	t.Helper()
-	return startBackend(t, ip, users, tls, Port(t, ip))
+	return startBackend(t, ip, users, nil, tls, Port(t, ip))
 }
 
 // StartDovecotBackends runs one on each ip. Their doveadm servers have the same
-// port, since a proxy knows one only: its doveadm_port.
-func StartDovecotBackends(t testing.TB, ips []string, users Users) (backends []*Dovecot, doveadmPort int) {
+// port, since a proxy knows one only: its doveadm_port. They also have the users
+// in more, without a message: there may be many.
+func StartDovecotBackends(t testing.TB, ips []string, users, more Users) (backends []*Dovecot, doveadmPort int) {
 	t.Helper()
 	doveadmPort = Port(t, ips...)
 	for _, ip := range ips {
-		backends = append(backends, startBackend(t, ip, users, nil, doveadmPort))
+		backends = append(backends, startBackend(t, ip, users, more, nil, doveadmPort))
 	}
 	return backends, doveadmPort
 }
 
-func startBackend(t testing.TB, ip string, users Users, tls *Certificate, doveadmPort int) *Dovecot {
+func startBackend(t testing.TB, ip string, users, more Users, tls *Certificate, doveadmPort int) *Dovecot {
 	t.Helper()
 	dir := Dir(t)
 	mail := mkdir(t, 0o755, dir, "mail")
@@ -177,8 +180,10 @@ func startBackend(t testing.TB, ip string, users Users, tls *Certificate, dovead
 	}
 	chown(t, "nobody", mail)
 	_, relay := splitAddr(t, StartSMTPSink(t, ip).Addr)
+	all := maps.Clone(users)
+	maps.Copy(all, more)
 	d := installedDialect(t).start(t, "backend", &dovecotConf{
-		Dir: dir, Name: "backend-" + ip, IP: ip, TLS: tls, Passwd: users.Passwd(t, dir, "passwd"), Relay: relay,
+		Dir: dir, Name: "backend-" + ip, IP: ip, TLS: tls, Passwd: all.Passwd(t, dir, "passwd"), Relay: relay,
 		Port: map[string]int{"doveadm": doveadmPort},
 	})
 	d.mail = mail
@@ -209,11 +214,28 @@ func (d *Dovecot) Delivered(t testing.TB, user string) []string {
 	return subjects
 }
 
+// HasMailbox reports whether a user has that mailbox at this backend.
+func (d *Dovecot) HasMailbox(t testing.TB, user, mailbox string) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(d.mail, user, "Maildir", "."+mailbox))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
 // Doveadm runs doveadm with this instance's configuration and returns what it
 // prints and its exit status.
 func (d *Dovecot) Doveadm(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	return run(t, "doveadm", append([]string{"-c", d.conf}, args...)...)
+}
+
+// StartDoveadm is Doveadm for a command that takes long: its log has what the
+// command prints.
+func (d *Dovecot) StartDoveadm(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return Start(t, "doveadm", append([]string{"doveadm", "-c", d.conf}, args...)...)
 }
 
 // makeMaildir makes a Maildir with one message, which names ip.
