@@ -49,11 +49,15 @@ lint: ## gofmt, go vet, golangci-lint
 
 .PHONY: bench
 bench: ## benchmarks; compare two runs with: make benchstat OLD=a.txt NEW=b.txt
-	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $$($(GO) list ./... | grep -v /test/servers)
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $$($(GO) list ./... | grep -v /test)
 
 .PHONY: bench-lua
 bench-lua: ## what a policy costs, and each function, and how long others wait for a bad client
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 0.3s -count 3 ./luabridge | awk -f test/bench-lua.awk
+
+.PHONY: bench-dovecot
+bench-dovecot: deps ## logins a second, interposed, beside Dovecot's own director before the same auth server
+	$(GO) test -run '^$$' -bench Interposed -benchtime 5s -count 3 ./test
 
 .PHONY: benchstat
 benchstat:

@@ -241,7 +241,11 @@ func TestUsherModule(t *testing.T) {
 		"servers are own": {body: `table.remove(usher.servers()) is(#usher.servers(), 2)`},
 		"an upstream's director_tag": {
 			body:   `is(hosts(usher.servers()), "b.example.org") is(#usher.servers{tag = "ssd"}, 0)`,
-			change: func(q *proxy.Query) { q.Key.Tag = "hdd" },
+			change: func(q *proxy.Query) { q.Key.Tag, q.Request.Upstream = "hdd", &proxy.Upstream{Tag: "hdd"} },
+		},
+		"an upstream without director_tag": {
+			body:   `is(#usher.servers(), 0)`,
+			change: func(q *proxy.Query) { q.Request.Upstream = &proxy.Upstream{} },
 		},
 		"a service without entries": {
 			body:   `is(hosts(usher.servers()), "a.example.org b.example.org") usher.select(usher.servers()[2])`,

@@ -26,6 +26,26 @@ type fakeVerifier func(*Request) (Identity, error)
 
 func (f fakeVerifier) Verify(_ context.Context, r *Request) (Identity, error) { return f(r) }
 
+func (fakeVerifier) Find(_ context.Context, r *Request) (Identity, error) {
+	switch r.User {
+	case "nobody":
+		return Identity{}, fmt.Errorf("fake: %w", ErrUnknownUser)
+	case "refused":
+		return Identity{}, &Denial{By: "fake", Reason: UserDisabled}
+	case "broken":
+		return Identity{}, errors.New("out of order")
+	}
+	return Identity{Driver: "fake"}, nil
+}
+
+// lookup makes a request a userdb look-up.
+func lookup(name string) func(*Request) {
+	return func(r *Request) {
+		service(name)(r)
+		r.NoAuth, r.Lookup, r.Password = true, true, Secret{}
+	}
+}
+
 type fakeDirector func(*Query) (Verdict, error)
 
 func (f fakeDirector) Direct(_ context.Context, q *Query) (Verdict, error) { return f(q) }
@@ -322,6 +342,28 @@ func TestHandle(t *testing.T) {
 		{name: "director_proxy_maybe on another port", r: upstream(&Upstream{User: "alice@example.org", ProxyMaybe: true}, func(r *Request) {
 			r.Local = netip.MustParseAddrPort("127.0.0.2:10143")
 		}), director: selecting("127.0.0.2", 143), want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "a loop", r: upstream(&Upstream{User: "alice@example.org"}, func(r *Request) {
+			r.Local = netip.MustParseAddrPort("127.0.0.2:143")
+		}), director: selecting("127.0.0.2", 143), want: "tempfail policy:test bad_selection 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "a loop, standalone", r: request(func(r *Request) { r.Local = netip.MustParseAddrPort("[::ffff:127.0.0.2]:143") }),
+			director: selecting("127.0.0.2", 143), want: "tempfail policy:test bad_selection 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "no loop on another port", r: request(func(r *Request) { r.Local = netip.MustParseAddrPort("127.0.0.2:10143") }),
+			director: selecting("127.0.0.2", 143), want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "director_tag, pinned to a host without that service", r: upstream(&Upstream{User: "alice@example.org", Tag: "ssd"}, service("submission")),
+			director: silent, opt: func(o *Options) { o.Orders = fakeOrders{pin: "127.0.0.3"} }, want: "tempfail usher no_backend"},
+		{name: "a look-up", r: request(lookup("lmtp")), director: selecting("127.0.0.2", 0),
+			want: "routed policy:test selected 127.0.0.2", after: "127.0.0.2"},
+		{name: "a look-up of a user whom nobody knows", r: request(lookup("lmtp"), func(r *Request) { r.User = "nobody" }), director: selecting("127.0.0.2", 0),
+			want: "denied passdb unknown_user"},
+		{name: "a look-up of a user who is refused", r: request(lookup("lmtp"), func(r *Request) { r.User = "refused" }), director: selecting("127.0.0.2", 0),
+			want: "denied passdb unknown_user"},
+		{name: "a look-up that fails", r: request(lookup("lmtp"), func(r *Request) { r.User = "broken" }), director: selecting("127.0.0.2", 0),
+			want: "tempfail usher passdb_unavailable"},
+		{name: "a look-up of a bad name", r: request(lookup("lmtp"), func(r *Request) { r.User = "a\nb" }), director: selecting("127.0.0.2", 0),
+			want: "denied usher bad_request"},
+		{name: "a doveadm look-up records nothing", r: request(lookup("doveadm")), director: selecting("127.0.0.2", 0),
+			want: "routed policy:test selected 127.0.0.2"},
+
 		{name: "backends are not ready", director: selecting("127.0.0.2", 143), opt: func(o *Options) {
 			o.Backends = fakeBackends{NewView(inventory()), context.DeadlineExceeded}
 		}, want: "tempfail usher no_backend"},

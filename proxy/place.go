@@ -54,11 +54,15 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 			}
 		}
 	}
+	self := n.isSelf(&pl)
+	if self && !n.localLogins() {
+		return n.bad(&pl, BadSelection, fmt.Errorf("the backend %s is this very proxy: the login would come back", HostPort(pl.host, pl.port)))
+	}
 	d = Decision{
 		Outcome: Routed, By: pl.by, Reason: pl.reason,
 		Host: pl.host, Port: pl.port, Addr: pl.addr, Entry: pl.entry,
 	}
-	if n.isSelf(&pl) {
+	if self {
 		d.Outcome, d.By, d.Reason = Passed, pl.by, IsSelf
 	}
 	return d
@@ -137,8 +141,8 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		pl.record = true
 		return pl, d, true
 	}
-	if len(n.q.View.Candidates(n.r.Protocol, n.q.Assigned, n.r.AddressOnly)) == 0 {
-		return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+	if len(n.q.Candidates(n.q.Assigned)) == 0 {
+		return pl, n.tempfail(NoBackend, n.noneUp()), false
 	}
 	d = n.tempfail(NoSelection, errors.New("the policy selected no backend"))
 	if v.By != "" {
@@ -154,15 +158,31 @@ func (n *run) standing(host, by string, why Reason) (pl place, d Decision, ok bo
 	view := n.q.View
 	h := view.Host(host)
 	if h != nil && view.Serves(n.r.Protocol) && !h.usable(n.r.Protocol, n.r.AddressOnly) {
-		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, view.Candidates(n.r.Protocol, "", n.r.AddressOnly))
+		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, n.q.Candidates(""))
 		if e == nil {
-			return pl, n.tempfail(NoBackend, fmt.Errorf("no backend for %q is up", n.r.Protocol)), false
+			return pl, n.tempfail(NoBackend, n.noneUp()), false
 		}
 		return place{host: e.Host, port: e.Port, by: by, reason: Hashed}, d, true
 	}
 	pl = n.at(host, by, why)
 	pl.record = true
 	return pl, d, true
+}
+
+// noneUp says what there is no host for.
+func (n *run) noneUp() error {
+	switch {
+	case n.r.Upstream == nil:
+		return fmt.Errorf("no backend for %q is up", n.r.Protocol)
+	case n.q.Key.Tag != "":
+		return fmt.Errorf("no backend for %q with the tag %.80q (director_tag) is up", n.r.Protocol, n.q.Key.Tag)
+	}
+	for i := range n.q.View.Entries {
+		if n.q.View.Entries[i].Tag() != "" {
+			return fmt.Errorf("no backend for %q without tags is up, and the auth server gave no director_tag", n.r.Protocol)
+		}
+	}
+	return fmt.Errorf("no backend for %q is up", n.r.Protocol)
 }
 
 // at is the place of a host of which only the canonical name is known.
@@ -254,18 +274,25 @@ func (n *run) checkListed(pl *place) (Reason, error) {
 	return "", nil
 }
 
-// isSelf: a director_proxy_maybe whose target is this very proxy is a local
-// login (the upstream's line passes unchanged).
+// localLogins: a login whose target is this very proxy is a local one
+// (director_proxy_maybe).
+func (n *run) localLogins() bool { return n.r.Upstream != nil && n.r.Upstream.ProxyMaybe }
+
+// isSelf reports whether a place is where the client came in. Where local logins
+// are meant, a port that nobody named is no difference.
 func (n *run) isSelf(pl *place) bool {
-	u := n.r.Upstream
-	if u == nil || !u.ProxyMaybe || pl.addr != n.r.Local.Addr().Unmap() {
+	if !pl.addr.IsValid() || pl.addr != n.r.Local.Addr().Unmap() {
 		return false
 	}
 	port := pl.port
-	if port == 0 {
-		port = u.Port
+	if port == 0 && n.r.Upstream != nil {
+		port = n.r.Upstream.Port
 	}
-	return port == 0 || n.r.Local.Port() == 0 || port == int(n.r.Local.Port())
+	local := int(n.r.Local.Port())
+	if port == 0 || local == 0 {
+		return n.localLogins()
+	}
+	return port == local
 }
 
 // Rendezvous returns the entry that weighted rendezvous hashing gives to key

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"usher/proxy/affinity"
@@ -51,6 +52,18 @@ type Query struct {
 	DryRun bool
 	// Trace, if not nil, is told each step that mattered, in words.
 	Trace func(step string)
+}
+
+// Candidates returns View.Candidates for the request. Where a real auth server
+// answered, its director_tag keeps the hosts whose first tag it is, and no
+// director_tag those without tags: separate spaces, as in Dovecot's director.
+func (q *Query) Candidates(assigned string) []*Entry {
+	r := q.Request
+	list := q.View.Candidates(r.Protocol, assigned, r.AddressOnly)
+	if r.Upstream == nil {
+		return list
+	}
+	return slices.DeleteFunc(list, func(e *Entry) bool { return e.Tag() != q.Key.Tag })
 }
 
 // A Verdict is what a policy said.

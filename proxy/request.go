@@ -69,7 +69,7 @@ type Upstream struct {
 	DestUser   string // destuser=; empty: none
 	Tag        string // director_tag=
 	Port       int    // port=; 0: none
-	ProxyMaybe bool   // director_proxy_maybe and not proxy
+	ProxyMaybe bool   // director_proxy_maybe: this very proxy is a local login
 	Fields     []Attr // the reply's other fields, in order, for policies
 }
 

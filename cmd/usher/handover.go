@@ -156,6 +156,9 @@ func (f *frame) close() {
 }
 
 func duplicate(c net.Conn) (int, error) {
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = w.NetConn()
+	}
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return 0, fmt.Errorf("a connection that has no descriptor: %T", c)
@@ -193,7 +196,6 @@ func isHandover(c *net.UnixConn) bool {
 	if err := c.SetReadDeadline(time.Now().Add(handoverTimeout)); err != nil {
 		return false
 	}
-	defer c.SetReadDeadline(time.Time{})
 	is := false
 	look := func(fd uintptr) bool {
 		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -205,7 +207,8 @@ func isHandover(c *net.UnixConn) bool {
 		is = err == nil && string(b[:n]) == handoverMagic
 		return err == nil || int(cred.Pid) != os.Getpid()
 	}
-	return raw.Read(look) == nil && is
+	err = raw.Read(look)
+	return errors.Join(err, c.SetReadDeadline(time.Time{})) == nil && is
 }
 
 // adopt reads what an usher handed over, to its end. What came with an error is
@@ -292,7 +295,7 @@ func newAdopted(state []byte, fds []int) (*adopted, error) {
 	}
 	if faults != nil {
 		if a.Conn != nil {
-			a.Conn.Close()
+			a.Close()
 		}
 		for _, c := range a.more {
 			c.Close()

@@ -549,19 +549,6 @@ type slotConn struct {
 	once  sync.Once
 }
 
-// SyscallConn implements syscall.Conn.
-func (c *slotConn) SyscallConn() (syscall.RawConn, error) {
-	inner := c.Conn
-	if a, ok := inner.(*adopted); ok {
-		inner = a.Conn
-	}
-	sc, ok := inner.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	return sc.SyscallConn()
-}
-
 // Kept implements dovecot.Kept.
 func (c *slotConn) Kept() (state []byte, more []net.Conn) {
 	if a, ok := c.Conn.(*adopted); ok {
@@ -573,6 +560,14 @@ func (c *slotConn) Kept() (state []byte, more []net.Conn) {
 func (c *slotConn) Close() error {
 	c.once.Do(c.slots.release)
 	return c.Conn.Close()
+}
+
+// NetConn is the connection itself, as tls.Conn's.
+func (c *slotConn) NetConn() net.Conn {
+	if a, ok := c.Conn.(*adopted); ok {
+		return a.Conn
+	}
+	return c.Conn
 }
 
 // ensureDir makes the folder of the control socket.

@@ -187,9 +187,6 @@ func (r *reader) mailServers() error {
 	r.note(s.line, key, "users are placed anew: usher's hash is another one, and the director's assignments are not in a configuration")
 	r.note(s.line, key, "weights that were set at run time are not in it: compare vhosts in `doveadm director status`, and set weight where it is not 100")
 	r.note(s.line, key, "usher checks every backend, and gives nobody to a host whose imap or pop3 does not answer: the ports must be open from here")
-	if slices.ContainsFunc(hosts, func(h host) bool { return h.tag != "" }) {
-		r.note(s.line, key, "users without director_tag went to hosts without a tag only; usher places them over all hosts: give them a tag too, or a policy of your own")
-	}
 	var names []string
 	for _, h := range hosts {
 		if _, ok := address(h.name); !ok {

@@ -30,15 +30,11 @@ func newUsher(L *lua.LState) *lua.LTable {
 // protocol, up, one a host, in the configuration's order. A service without
 // entries of its own (doveadm) gets one server of each host, with port 0. The
 // filter is a table: tag = "ssd" keeps hosts with that tag, host = "name" that
-// host. An upstream's director_tag keeps hosts whose first tag it is.
+// host. Of hosts with tags see proxy.Query.Candidates.
 func usherServers(L *lua.LState) int {
 	c := CallOf(L)
 	if c.candidates == nil {
-		r := c.Query.Request
-		c.candidates = c.Query.View.Candidates(r.Protocol, c.Query.Assigned, r.AddressOnly)
-		if tag := c.Query.Key.Tag; tag != "" {
-			c.candidates = keep(c.candidates, func(e *proxy.Entry) bool { return e.Tag() == tag })
-		}
+		c.candidates = c.Query.Candidates(c.Query.Assigned)
 	}
 	list := c.candidates
 	switch f := L.Get(1).(type) {

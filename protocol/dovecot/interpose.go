@@ -120,7 +120,10 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 
 	select {
 	case <-c.begin:
-		if err := c.readClient(ph); err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
+		switch err := c.readClient(ph); {
+		case err == nil && c.minor == "0":
+			defer resetConn(nc)
+		case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
 			c.log.Warn("connection", zap.Error(err))
 		}
 	case <-c.stop:
@@ -287,7 +290,7 @@ func (c *relay) detach(l *link) {
 // greet passes the upstream's whole greeting on. A client that has one of
 // another connection shall come again: it knows the wrong COOKIE.
 func (c *relay) greet(l *link, greeting []byte) {
-	c.Server.greeting.Store(&greeting)
+	c.greeting.Store(&greeting)
 	c.mu.Lock()
 	l.ready = true
 	first := !c.greeted
@@ -330,7 +333,7 @@ func (c *relay) greetAnyway() {
 // madeGreeting is the last greeting of the upstream without what was one
 // connection's.
 func (c *relay) madeGreeting() ([]byte, error) {
-	seen := c.Server.greeting.Load()
+	seen := c.greeting.Load()
 	if seen == nil {
 		return c.ownGreeting()
 	}
@@ -683,7 +686,7 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 	if d.Outcome == proxy.TempFail && x.req.NoLogin && old {
 		// Postfix and Exim show every FAIL as a wrong password.
 		c.out.finish()
-		closeQuietly(c.client)
+		resetConn(c.client)
 		return
 	}
 	c.out.send(appendFail(nil, id, d), false)
@@ -834,7 +837,7 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 			b := c.fitting(c.route.appendRouted(nil, "OK", id, rest, have, seen, &d), id, &d)
 			c.out.send(b, c.outstanding() > 0)
 		case proxy.Passed:
-			c.out.send(append(append(append(appendCommand(nil, "OK", id), '\t'), rest...), '\n'), false)
+			c.out.send(appendPassed(nil, "OK", id, rest, &d), false)
 		default:
 			c.tellFail(id, x, &d)
 		}

@@ -149,3 +149,19 @@ func (o *outbox) finish() {
 func closeQuietly(c net.Conn) {
 	c.Close()
 }
+
+// resetConn closes a connection of Postfix so that its next write there fails, and
+// it connects again: on TCP with a reset. Many versions (3.7.11 of Debian 12) keep
+// a connection that has ended, and would take its end for the answer to the next
+// request as well.
+func resetConn(c net.Conn) {
+	inner := c
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok {
+		inner = w.NetConn()
+	}
+	if tcp, ok := inner.(*net.TCPConn); ok {
+		// An error says that it is closed.
+		_ = tcp.SetLinger(0)
+	}
+	closeQuietly(c)
+}

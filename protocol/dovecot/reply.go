@@ -174,6 +174,18 @@ func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, h
 	return append(rt.appendHost(b, d, hostip), '\n')
 }
 
+// appendPassed writes the auth server's reply as it came; for a local login
+// without the `proxy` that may stand beside director_proxy_maybe.
+func appendPassed(b []byte, verb string, id uint32, rest string, d *proxy.Decision) []byte {
+	b = appendCommand(b, verb, id)
+	for field := range strings.SplitSeq(rest, "\t") {
+		if d.Reason != proxy.IsSelf || field != "proxy" && !strings.HasPrefix(field, "proxy=") {
+			b = append(append(b, '\t'), field...)
+		}
+	}
+	return append(b, '\n')
+}
+
 func changeOf(changes []proxy.Change, name string) int {
 	for i := range changes {
 		if changes[i].Name == name {

@@ -75,10 +75,14 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 		}
 		c.out.send(greeting, false)
 	}
-	if err := c.read(ctx, ph, kept); err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
+	err = c.read(ctx, ph, kept)
+	if err != nil && !errors.Is(err, errKept) && !normalEnd(err) {
 		c.log.Warn("connection", zap.Error(err))
 	}
 	c.out.finish()
+	if err == nil && c.minor.Load() == 0 {
+		resetConn(c.conn)
+	}
 }
 
 // read serves lines until the client leaves or usher ends.
@@ -378,7 +382,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 		// Postfix and Exim show every FAIL as a wrong password, and a closed
 		// connection as a temporary failure.
 		c.out.finish()
-		closeQuietly(c.conn)
+		resetConn(c.conn)
 		return
 	}
 	var b []byte

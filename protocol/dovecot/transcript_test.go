@@ -155,7 +155,7 @@ func newPlay(t *testing.T, relayed, userdb bool, log *zap.Logger, change func(*O
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.waits = waits{greet: 100 * time.Millisecond, greetUnseen: 500 * time.Millisecond, speak: 100 * time.Millisecond, reconnect: time.Second}
+	s.waits = waits{greet: 100 * time.Millisecond, greetUnseen: 500 * time.Millisecond, speak: 100 * time.Millisecond, reconnect: 3 * time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() { p.served <- s.Serve(ctx, ln) }()

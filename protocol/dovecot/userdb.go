@@ -282,7 +282,7 @@ func (c *userdbConn) refuse(verb, idText string) {
 // fail answers a look-up that nobody else will.
 func (c *userdbConn) fail(id uint32, x *lookup, d proxy.Decision) {
 	if x.verb == "PASS" {
-		d = c.opt.Handler.Record(&x.req, d)
+		c.opt.Handler.Record(&x.req, d)
 	}
 	c.out.send(appendNoAnswer(nil, x.verb, id, ""), false)
 }
@@ -555,7 +555,7 @@ func (c *userdbConn) upstreamPass(id uint32, rest string) (pass bool) {
 			if d.Outcome == proxy.Routed {
 				return c.route.appendRouted(b, "PASS", id, rest, have, false, &d)
 			}
-			return append(append(append(appendCommand(b, "PASS", id), '\t'), rest...), '\n')
+			return appendPassed(b, "PASS", id, rest, &d)
 		}), false)
 	})
 	return false

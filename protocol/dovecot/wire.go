@@ -233,7 +233,7 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 		}
 		up.Fields = append(up.Fields, proxy.Attr{Name: name, Value: value, Bare: !eq})
 	}
-	up.ProxyMaybe = have.maybe && !have.proxy
+	up.ProxyMaybe = have.maybe
 	route = (have.proxy || have.maybe) && !have.host && (up.User != "" || up.DestUser != "")
 	if !route {
 		err = nil

@@ -56,6 +56,9 @@ func check() error {
 		{"/usr/lib/dovecot/lmtp", "dovecot-lmtpd"},
 		{"/usr/lib/dovecot/managesieve-login", "dovecot-managesieved"},
 		{"/usr/lib/dovecot/submission-login", "dovecot-submissiond"},
+		{"postfix", "postfix"},
+		{postfixMaster, "postfix"},
+		{exim, "exim4-daemon-heavy"},
 	} {
 		if OnlyDovecot() && !strings.HasPrefix(need.pkg, "dovecot-") {
 			continue

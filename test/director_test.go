@@ -1,0 +1,198 @@
+package test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+
+	"usher/test/servers"
+)
+
+// directorUsers are lines of a passwd-file: what an auth server may say of a
+// user. PORT is that of the backends.
+const directorUsers = `plain:{PLAIN}secret::::::proxy=y port=PORT
+noport:{PLAIN}secret::::::proxy=y
+destuser:{PLAIN}secret::::::proxy=y port=PORT destuser=somebody@example.net
+changed:{PLAIN}secret::::::proxy=y port=PORT user=another@example.net
+tagged:{PLAIN}secret::::::proxy=y port=PORT director_tag=ssd
+named:{PLAIN}secret::::::proxy=y port=PORT director_tag=named
+maybe:{PLAIN}secret::::::director_proxy_maybe=y port=PORT
+maybeself:{PLAIN}secret::::::director_proxy_maybe=y port=PORT
+both:{PLAIN}secret::::::proxy=y director_proxy_maybe=y port=PORT
+bothself:{PLAIN}secret::::::proxy=y director_proxy_maybe=y port=PORT
+host:{PLAIN}secret::::::proxy=y host=192.0.2.1 port=143
+hostmaybe:{PLAIN}secret::::::director_proxy_maybe=y host=192.0.2.1
+local:{PLAIN}secret::::::
+ssl:{PLAIN}secret::::::proxy=y port=PORT ssl=any-cert
+starttls:{PLAIN}secret::::::proxy=y port=PORT starttls=y
+master:{PLAIN}secret::::::proxy=y port=PORT master=postmaster pass=mastersecret
+pass:{PLAIN}secret::::::proxy=y port=PORT pass=othersecret
+timeout:{PLAIN}secret::::::proxy=y port=PORT proxy_timeout=5 proxy_not_trusted=y forward_a=1
+nologin:{PLAIN}secret::::::nologin=y reason=moved
+odd*joe:{PLAIN}secret::::::proxy=y port=PORT
+disabled:{PLAIN}secret::::::user_disabled
+`
+
+// differ are the users for whom usher's reply is another than the director's, and
+// how: docs/dovecot.md tells why.
+var differ = map[string]func(director string) string{
+	// Without a port the director's users go to the protocol's own, usher's to that
+	// of the inventory.
+	"noport": func(s string) string { return strings.Replace(s, "\tproxy_refresh=", "\tport=PORT\tproxy_refresh=", 1) },
+	// To director_proxy_maybe without `proxy` the director added a host, which is a
+	// local login all the same; usher makes it a proxied one.
+	"maybe": func(s string) string {
+		added := "\tproxy"
+		if strings.HasPrefix(s, "OK\t") {
+			added += "\tpass=secret" // which auth gives to proxied logins alone
+		}
+		return strings.Replace(s, "\tproxy_refresh=", added+"\tproxy_refresh=", 1)
+	},
+	// It never found out that the host is the proxy itself: auth tells it the
+	// proxy's address only beside `proxy`.
+	"maybeself": func(s string) string { s, _, _ = strings.Cut(s, "\tproxy_refresh="); return s },
+	// And beside `proxy`, of which a login process then asks a host.
+	"bothself": func(s string) string {
+		return strings.Replace(strings.Replace(s, "\tproxy=y", "", 1), "\tproxy\t", "\t", 1)
+	},
+}
+
+type directorRig struct {
+	*servers.Director
+	port   string
+	sock   string // usher's for login processes
+	userdb string // usher's for look-ups
+}
+
+func startDirectorRig(t *testing.T) *directorRig {
+	t.Helper()
+	// What listens at each backend says nothing; nobody gets that far.
+	port := ""
+	for _, ip := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
+		if port == "" {
+			port = strconv.Itoa(servers.Port(t, ip))
+		}
+		ln, err := net.Listen("tcp", net.JoinHostPort(ip, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+	}
+	d := servers.StartDirector(t, strings.ReplaceAll(directorUsers, "PORT", port), "127.0.0.2 127.0.0.3@ssd localhost@named", `auth_master_user_separator = *
+director_username_hash = %Lu
+`)
+	dir := servers.Dir(t)
+	r := &directorRig{Director: d, port: port, sock: dir + "/sock", userdb: dir + "/userdb"}
+	servers.StartUsher(t, fmt.Sprintf(`failure_delay: 0s
+dovecot:
+  master_user_separator: "*"
+  listeners:
+    - {address: "unix:%[1]s", upstream: "unix:%[2]s"}
+    - {address: "unix:%[3]s", kind: userdb, upstream: "unix:%[4]s"}
+backend_server_monitoring:
+  backend_servers:
+    - {protocol: imap, host: 127.0.0.2, port: %[5]s}
+    - {protocol: imap, host: 127.0.0.3, port: %[5]s, tags: [ssd]}
+    - {protocol: imap, host: localhost, port: %[5]s, tags: [named]}
+`, r.sock, d.Auth, r.userdb, d.AuthUser, port))
+	return r
+}
+
+// compare compares usher's line with the director's, but for what differs.
+func (r *directorRig) compare(t *testing.T, user, usher, director string) {
+	t.Helper()
+	if f := differ[user]; f != nil {
+		director = strings.ReplaceAll(f(director), "PORT", r.port)
+	}
+	if usher != director {
+		t.Errorf("\n usher    %q\n director %q", usher, director)
+	}
+}
+
+// Toward the same auth server, usher answers field for field as Dovecot's own
+// director does.
+func TestDirector_SameReplies(t *testing.T) {
+	t.Parallel()
+	r := startDirectorRig(t)
+	var users []string
+	for line := range strings.Lines(directorUsers) {
+		user, _, _ := strings.Cut(line, ":")
+		users = append(users, user)
+	}
+	director, usher := servers.DialAuth(t, r.Login, 4001), servers.DialAuth(t, r.sock, 4002)
+	id := 0
+	ask := func(t *testing.T, lines string) (fromDirector, fromUsher string) {
+		t.Helper()
+		id++
+		text := fmt.Sprintf(lines, id)
+		director.Say(text)
+		fromDirector = director.Hear()
+		usher.Say(text)
+		return fromDirector, usher.Hear()
+	}
+	plain := func(user, pass string) string {
+		return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + pass))
+	}
+	for _, user := range append(users, "nobody") {
+		t.Run(user, func(t *testing.T) {
+			local := "lip=127.0.0.1\tlport=143"
+			if strings.HasSuffix(user, "self") {
+				local = "lip=127.0.0.2\tlport=" + r.port
+			}
+			want, got := ask(t, "AUTH\t%d\tPLAIN\tservice=imap\tsecured\t"+local+"\trip=192.0.2.7\trport=4711\tresp="+plain(user, "secret"))
+			r.compare(t, user, got, want)
+		})
+	}
+	t.Run("wrong_password", func(t *testing.T) {
+		want, got := ask(t, "AUTH\t%d\tPLAIN\tservice=imap\tsecured\tresp="+plain("plain", "wrong"))
+		if got != want || !strings.HasPrefix(got, "FAIL\t") {
+			t.Errorf("\n usher    %q\n director %q", got, want)
+		}
+	})
+}
+
+// The same for userdb look-ups.
+func TestDirector_SameLookups(t *testing.T) {
+	t.Parallel()
+	r := startDirectorRig(t)
+	director, usher := servers.DialUserdb(t, r.Userdb), servers.DialUserdb(t, r.userdb)
+	id := 0
+	for line := range strings.Lines(directorUsers + "nobody:\n") {
+		user, _, _ := strings.Cut(line, ":")
+		for _, verb := range []string{"PASS", "USER"} {
+			t.Run(verb+"/"+user, func(t *testing.T) {
+				id++
+				text := fmt.Sprintf("%s\t%d\t%s\tservice=imap\tlip=127.0.0.1\tlport=143\trip=192.0.2.7", verb, id, user)
+				if strings.HasSuffix(user, "self") {
+					text = strings.Replace(text, "lip=127.0.0.1\tlport=143", "lip=127.0.0.2\tlport="+r.port, 1)
+				}
+				director.Say(text)
+				want := director.Hear()
+				usher.Say(text)
+				got := usher.Hear()
+				if verb == "USER" {
+					user = "" // nothing differs
+				}
+				r.compare(t, user, got, want)
+			})
+		}
+	}
+	id++
+	list := func(c *servers.AuthClient) []string {
+		c.Say(fmt.Sprintf("LIST\t%d\tuser=*", id))
+		var lines []string
+		for {
+			line := c.Hear()
+			lines = append(lines, line)
+			if !strings.HasPrefix(line, "LIST\t") {
+				return lines
+			}
+		}
+	}
+	if want, got := list(director), list(usher); strings.Join(got, "\n") != strings.Join(want, "\n") || len(got) < 10 {
+		t.Errorf("LIST:\n usher    %q\n director %q", got, want)
+	}
+}
