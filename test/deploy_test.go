@@ -13,6 +13,7 @@ import (
 // The site file that operators copy, as it stands: nginx takes it.
 func TestDeploy_NginxSite(t *testing.T) {
 	t.Parallel()
+	servers.NeedOthers(t)
 	dir := servers.Dir(t)
 	for _, name := range []string{"usher.conf", "usher-site.conf"} {
 		text, err := os.ReadFile(servers.Deploy(t, "nginx/"+name))

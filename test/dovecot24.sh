@@ -88,7 +88,7 @@ go test -c -race -o "$build/test/test.bin" ./test
 	mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 	cp -r "$build" "$root/tmp/usher"
 	exec chroot "$root" sh -c "cd /tmp/usher/test && exec ./test.bin \"\$@\"" sh "$@"
-' bash "$root" "$build" -usher /tmp/usher/usher -only-dovecot -test.skip 'Nginx|Postfix|Exim|ImportDirector|MigrateDoc' -test.timeout 8m "$@" &
+' bash "$root" "$build" -usher /tmp/usher/usher -only-dovecot -test.timeout 8m "$@" &
 tests=$!
 status=0
 wait "$tests" || status=$?

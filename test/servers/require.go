@@ -11,10 +11,27 @@ import (
 	"go.uber.org/goleak"
 )
 
-var onlyDovecot = flag.Bool("only-dovecot", false, "no server but Dovecot is here: run no other (skip the tests that need one with -test.skip)")
+var onlyDovecot = flag.Bool("only-dovecot", false, "no server but Dovecot is here: skip the tests that start another")
 
-// OnlyDovecot reports that mail proxies other than Dovecot are not to be run.
+// OnlyDovecot reports that servers other than Dovecot are not to be run.
 func OnlyDovecot() bool { return *onlyDovecot }
+
+// NeedOthers skips a test that starts another server than Dovecot when there is
+// to be none.
+func NeedOthers(t testing.TB) {
+	t.Helper()
+	if OnlyDovecot() {
+		t.Skip("-only-dovecot")
+	}
+}
+
+// NeedDovecot23 skips a test of what Dovecot 2.3 alone has.
+func NeedDovecot23(t testing.TB) {
+	t.Helper()
+	if v := DovecotVersion(t); v != dovecot23.name {
+		t.Skipf("of Dovecot 2.3, this is %s", v)
+	}
+}
 
 // Main runs the tests of a package that uses this one. It is the body of
 // TestMain. A missing program is a failure, never a skip: a test that nobody
