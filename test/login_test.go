@@ -53,7 +53,7 @@ func TestPolicy(t *testing.T) {
 				r.each(t, func(t *testing.T, protocol, addr string) {
 					c := servers.Dial(t, protocol, addr)
 					expect(t, protocol, c.Login(tc.user, tc.password), tc.want)
-					if tc.reason == "password" && addr == r.front("Dovecot23_Interposed").addr[protocol] {
+					if tc.reason == "password" && addr == r.interposed.Addr[protocol] {
 						return // the upstream's refusal passes unchanged
 					}
 					d := r.usher.Decided(t, c.IP)
@@ -82,7 +82,10 @@ func TestBuiltinPolicy_SameUserSameHost(t *testing.T) {
 	for name := range people {
 		var home string
 		for _, f := range r.fronts {
-			for _, protocol := range mailProtocols[:2] {
+			for _, protocol := range f.protocols() {
+				if protocol == "smtp" || protocol == "submission" {
+					continue // has no mailbox
+				}
 				c := servers.Dial(t, protocol, f.addr[protocol])
 				if reply := c.Login(name, password); !c.OK(reply) {
 					t.Fatalf("%s %s: %s: %s", f.name, protocol, name, reply)

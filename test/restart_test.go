@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,10 +30,8 @@ func newKeptRig(t *testing.T, more string) *keptRig {
 		fmt.Fprintf(&inventory, "    - {protocol: %s, host: %s, port: %s}\n", protocol, host, port)
 	}
 	proxy := servers.StartDovecotProxy(t, "127.0.0.1", people)
-	// Where deploy/systemd has them, beside the proxy's own socket.
-	folder := filepath.Dir(proxy.Sock)
 	sockets := servers.OpenSockets(t, map[string]string{
-		"auth": proxy.Sock, "notify": proxy.Notify, "userdb": filepath.Join(folder, "userdb"),
+		"auth": proxy.Sock, "notify": proxy.Notify, "userdb": proxy.Userdb,
 	})
 	r := &keptRig{}
 	r.usher = servers.StartUsherOn(t, sockets, fmt.Sprintf(`failure_delay: 0s
@@ -49,7 +46,7 @@ passdb:
   interval: 1s
   backend_servers:
 %s`, proxy.Upstream, people.Passwd(t, servers.Dir(t), "passwd"), more, inventory.String()))
-	r.fronts = []*front{{"Dovecot_Interposed", proxy.Addr}}
+	r.fronts = []*front{{servers.DovecotVersion(t) + "_Interposed", proxy.Addr}}
 	return r
 }
 

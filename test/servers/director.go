@@ -24,6 +24,7 @@ type Director struct {
 // director_mail_servers has them. settings follow the usual ones.
 func StartDirector(t testing.TB, passwd, hosts, settings string) *Director {
 	t.Helper()
+	NeedDovecot23(t)
 	dir := Dir(t)
 	makeSocketFolders(t, dir)
 	conf := WriteFile(t, fmt.Sprintf(`base_dir = %[1]s/run
