@@ -15,6 +15,7 @@ import (
 // A kept rig is one usher whose sockets outlive it, and Dovecot proxies before it.
 type keptRig struct {
 	usher  *servers.Usher
+	proxy  *servers.DovecotProxy
 	fronts []*front
 }
 
@@ -33,7 +34,7 @@ func newKeptRig(t *testing.T, more string) *keptRig {
 	sockets := servers.OpenSockets(t, map[string]string{
 		"auth": proxy.Sock, "notify": proxy.Notify, "userdb": proxy.Userdb,
 	})
-	r := &keptRig{}
+	r := &keptRig{proxy: proxy}
 	r.usher = servers.StartUsherOn(t, sockets, fmt.Sprintf(`failure_delay: 0s
 dovecot:
   listeners:

@@ -63,6 +63,9 @@ func (p *Process) show() {
 	}
 }
 
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Signal sends sig to the process itself.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.t.Helper()
