@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -28,7 +29,16 @@ func newServe(f *flags) *cobra.Command {
 	}
 }
 
+// ballast counts as heap in use, so that the garbage collector, which runs when
+// the heap has doubled, does not run dozens of times a second in a login storm
+// while there is little on it. Nobody touches it: it takes no memory.
+var ballast []byte
+
+const ballastSize = 64 << 20
+
 func serve(ctx context.Context, path string) error {
+	ballast = make([]byte, ballastSize)
+	defer runtime.KeepAlive(ballast)
 	load := func() (*config.Config, error) { return loadConfig(path) }
 	cfg, err := load()
 	if err != nil {

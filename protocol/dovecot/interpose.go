@@ -18,6 +18,9 @@ import (
 	"usher/proxy"
 )
 
+// overtakeAfter is how long a decision may hold up what else the upstream says.
+const overtakeAfter = time.Millisecond
+
 // cpidWait bounds the wait for another connection of the same process.
 const cpidWait = 200 * time.Millisecond
 
@@ -71,10 +74,18 @@ type relay struct {
 
 // A link is one connection to the upstream.
 type link struct {
-	out     *outbox
-	mechs   map[string]bool
-	ready   bool // its greeting came
-	freezer *freezer
+	out   *outbox
+	mechs map[string]bool
+	ready bool // its greeting came
+
+	greeting []byte // as far as it has come
+	freezer  *freezer
+
+	// The one that reads it also decides, as long as that is quick: to wake
+	// another goroutine would cost more. overtake fires when it is not, and has
+	// another one read on.
+	overtake *time.Timer
+	ended    chan error // of the reading
 }
 
 // A relayed request is one AUTH between its line and its answer.
@@ -219,7 +230,17 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 		c.mu.Unlock()
 	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
-	err = c.readUpstream(ctx, in, l)
+	l.ended = make(chan error, 1)
+	read := func() {
+		defer c.running.Done()
+		c.readUpstream(ctx, in, l)
+	}
+	l.overtake = time.AfterFunc(time.Hour, func() { c.work.run(read) })
+	defer l.overtake.Stop()
+	l.overtake.Stop()
+	c.running.Add(1)
+	c.work.run(read)
+	err = <-l.ended
 	if !l.freezer.stopped(ctx) && ctx.Err() == nil {
 		c.detach(l)
 	}
@@ -693,31 +714,37 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 }
 
 // readUpstream hands the auth server's lines to the client: its greeting in one
-// piece, and what is to be routed by way of the pipeline.
-func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) error {
-	var greeting []byte
+// piece, and what is to be routed by way of the pipeline. It tells l.ended when
+// the connection ends; when it was overtaken, another one does.
+func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) {
 	for {
 		line, tooLong, err := in.next(0)
-		if err != nil {
-			return err
-		}
-		if tooLong {
-			return errors.New("a line of the upstream is over the limit")
-		}
-		if l.ready {
-			if c.upstreamLine(ctx, text(line)) {
+		switch {
+		case err != nil:
+		case tooLong:
+			err = errors.New("a line of the upstream is over the limit")
+		case !l.ready:
+			err = c.greetingLine(l, line)
+		default:
+			pass, decide := c.upstreamLine(ctx, text(line))
+			if pass {
 				c.out.queue(line)
 			}
-		} else {
-			if greeting = append(greeting, line...); len(greeting) > maxUpstreamLine {
-				return errors.New("the upstream's greeting is over the limit")
+			if decide == nil {
+				break
 			}
-			switch verb, mech, _ := command(text(line)); verb {
-			case "MECH":
-				l.mechs[strings.ToUpper(mech)] = true
-			case "DONE":
-				c.greet(l, greeting)
+			c.running.Add(1) // of the one that may overtake
+			l.overtake.Reset(overtakeAfter)
+			decide()
+			if !l.overtake.Stop() {
+				c.out.flush()
+				return
 			}
+			c.running.Done()
+		}
+		if err != nil {
+			l.ended <- err
+			return
 		}
 		if !in.buffered() {
 			c.out.flush()
@@ -726,8 +753,24 @@ func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) error
 	}
 }
 
-// upstreamLine reports whether a line passes unchanged.
-func (c *relay) upstreamLine(ctx context.Context, line string) (pass bool) {
+// greetingLine gathers the upstream's greeting.
+func (c *relay) greetingLine(l *link, line []byte) error {
+	if l.greeting = append(l.greeting, line...); len(l.greeting) > maxUpstreamLine {
+		return errors.New("the upstream's greeting is over the limit")
+	}
+	switch verb, mech, _ := command(text(line)); verb {
+	case "MECH":
+		l.mechs[strings.ToUpper(mech)] = true
+	case "DONE":
+		c.greet(l, l.greeting)
+		l.greeting = nil
+	}
+	return nil
+}
+
+// upstreamLine reports whether a line passes unchanged. Where it does not, decide
+// queues what stands in its place.
+func (c *relay) upstreamLine(ctx context.Context, line string) (pass bool, decide func()) {
 	verb, idText, rest := command(line)
 	switch verb {
 	case "FAIL":
@@ -743,13 +786,11 @@ func (c *relay) upstreamLine(ctx context.Context, line string) (pass bool) {
 			c.mu.Unlock()
 		}
 	case "OK":
-		id, ok := parseID(idText)
-		if !ok {
-			return true
+		if id, ok := parseID(idText); ok {
+			return c.upstreamOK(ctx, id, rest)
 		}
-		return c.upstreamOK(ctx, id, rest)
 	}
-	return true
+	return true, nil
 }
 
 // recordFail records an upstream's refusal, which passes unchanged.
@@ -771,7 +812,7 @@ func (c *relay) recordFail(x *relayed, rest string) {
 	c.opt.Handler.Record(&x.req, d)
 }
 
-func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bool) {
+func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bool, decide func()) {
 	up, have, route, err := parseReply(rest)
 	c.mu.Lock()
 	x := c.pending[id]
@@ -783,16 +824,16 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 	switch {
 	case x == nil:
 		// Given up by the client, who ignores what still comes.
-		return true
+		return true, nil
 	case twice:
 		c.log.Warn("a second answer of the upstream", zap.Uint32("number", id))
-		return false
+		return false, nil
 	}
 	if err != nil {
 		c.log.Warn("upstream reply", zap.Error(err))
 		c.take(id)
 		c.fail(id, x, proxy.UpstreamUnavailable)
-		return false
+		return false, nil
 	}
 	r := &x.req
 	if !route {
@@ -805,10 +846,10 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 			why = proxy.UpstreamHost
 		case !have.proxy && !have.nologin && c.estranged(x):
 			c.fail(id, x, proxy.UpstreamUnavailable)
-			return false
+			return false, nil
 		}
 		c.opt.Handler.Record(r, proxy.Decision{Outcome: proxy.Passed, By: "upstream", Reason: why, User: up.User})
-		return true
+		return true, nil
 	}
 	c.mu.Lock()
 	seen := !r.Password.IsEmpty()
@@ -817,9 +858,7 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		r.User = cmp.Or(up.User, up.DestUser) // another mechanism than PLAIN and LOGIN
 	}
 	c.mu.Unlock()
-	c.running.Add(1)
-	c.work.run(func() {
-		defer c.running.Done()
+	return false, func() {
 		d := c.decide(ctx, c.stop, r, &x.gone)
 		if d.Outcome == proxy.Denied {
 			// A right password that the policy refuses shall look like a wrong
@@ -834,15 +873,13 @@ func (c *relay) upstreamOK(ctx context.Context, id uint32, rest string) (pass bo
 		}
 		switch d.Outcome {
 		case proxy.Routed:
-			b := c.fitting(c.route.appendRouted(nil, "OK", id, rest, have, seen, &d), id, &d)
-			c.out.send(b, c.outstanding() > 0)
+			c.out.queue(c.fitting(c.route.appendRouted(nil, "OK", id, rest, have, seen, &d), id, &d))
 		case proxy.Passed:
-			c.out.send(appendPassed(nil, "OK", id, rest, &d), false)
+			c.out.queue(appendPassed(nil, "OK", id, rest, &d))
 		default:
 			c.tellFail(id, x, &d)
 		}
-	})
-	return false
+	}
 }
 
 // estranged reports whether a local login would be asked for, with the COOKIE

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	writeTimeout = 30 * time.Second
-	maxBuffered  = 4 << 20 // bytes that a peer which does not read can make us hold
-	softBuffered = 1 << 20 // beyond, nothing new is read from that peer
+	writeTimeout = 30 * time.Second // two thirds of it at least
+	maxBuffered  = 4 << 20          // bytes that a peer which does not read can make us hold
+	softBuffered = 1 << 20          // beyond, nothing new is read from that peer
 )
 
 var errSlowReader = errors.New("the peer does not read")
@@ -27,6 +27,7 @@ type outbox struct {
 	buf     []byte
 	spare   []byte
 	writing bool
+	renewed time.Time // the write deadline; of the one who writes
 	err     error
 }
 
@@ -83,7 +84,11 @@ func (o *outbox) write(others bool) {
 		out := o.buf
 		o.buf = o.spare[:0]
 		o.mu.Unlock()
-		err := o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		var err error
+		if now := time.Now(); now.Sub(o.renewed) > writeTimeout/3 {
+			o.renewed = now
+			err = o.conn.SetWriteDeadline(now.Add(writeTimeout))
+		}
 		if err == nil {
 			_, err = o.conn.Write(out)
 		}
