@@ -70,11 +70,12 @@ tests=
 # unshare waits for its child whatever comes, but takes it along when killed.
 trap '[ -z "$tests" ] || kill -KILL "$tests" 2>/dev/null || :; rm -rf "$build"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir -p "$build/test"
+mkdir -p "$build/test/servers"
 cp -r go.mod deploy "$build"
 cp -r test/testdata "$build/test"
 go build -race -o "$build/usher" ./cmd/usher
 go test -c -race -o "$build/test/test.bin" ./test
+go test -c -race -o "$build/test/servers/test.bin" ./test/servers
 
 # The chroot's own files stay as they are; what the tests write is gone with its
 # /tmp.
@@ -87,7 +88,9 @@ go test -c -race -o "$build/test/test.bin" ./test
 	mount --rbind /dev "$root/dev"
 	mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 	cp -r "$build" "$root/tmp/usher"
-	exec chroot "$root" sh -c "cd /tmp/usher/test && exec ./test.bin \"\$@\"" sh "$@"
+	for folder in test/servers test; do
+		chroot "$root" sh -c "cd /tmp/usher/$folder && exec ./test.bin \"\$@\"" sh "$@"
+	done
 ' bash "$root" "$build" -usher /tmp/usher/usher -only-dovecot -test.timeout 8m "$@" &
 tests=$!
 status=0

@@ -45,6 +45,7 @@ func TestPolicy(t *testing.T) {
 			{"wrong_password", user("two", 0), "wrong", wrongPassword, "denied", "password"},
 			{"unknown_user", "nobody-0@example.org", password, wrongPassword, "denied", "password"},
 			{"policy_refuses", user("refuse", 0), password, wrongPassword, "denied", "policy"},
+			{"policy_refuses_with_a_text", user("refuse", 7), password, refusedWithText, "denied", "policy"},
 			{"policy_error", user("boom", 0), password, temporary, "tempfail", "policy_error"},
 			{"policy_selects_nothing", user("none", 0), password, temporary, "tempfail", "no_selection"},
 			{"wrong_password_and_policy_error", user("boom", 0), "wrong", wrongPassword, "denied", "password"},

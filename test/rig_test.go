@@ -220,6 +220,14 @@ var (
 		"submission": regexp.MustCompile(`^535 5\.7\.8 `),
 		"sieve":      regexp.MustCompile(`^NO "`),
 	}
+	// What the policy says to refuse-7. By IMAP clients show it because of ALERT.
+	refusedWithText = replies{
+		"imap":       regexp.MustCompile(`^NO \[(ALERT|AUTHENTICATIONFAILED)\] Moved to mail\.example\.net$`),
+		"pop3":       regexp.MustCompile(`^-ERR \[AUTH\] Moved to mail\.example\.net$`),
+		"smtp":       regexp.MustCompile(`^535 5\.7\.[08] Moved to mail\.example\.net$`),
+		"submission": regexp.MustCompile(`^535 5\.7\.8 Moved to mail\.example\.net$`),
+		"sieve":      regexp.MustCompile(`^NO "Moved to mail\.example\.net"$`),
+	}
 	// nginx's own words when usher does not answer as it should.
 	internalError = replies{
 		"imap": regexp.MustCompile(`^\* BAD internal server error`),

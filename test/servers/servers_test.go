@@ -142,7 +142,8 @@ func addHost(t *testing.T, proxy *DovecotProxy, backend *Dovecot) {
 				defer func() { _ = up.Close() }()
 				copyLines(up, down, func(f []string) []string {
 					if f[0] == "AUTH" {
-						services.Store(f[1], strings.TrimPrefix(f[3], "service="))
+						_, service, _ := strings.Cut(f[3], "=") // service=, from 2.4 on protocol=
+						services.Store(f[1], service)
 					}
 					return f
 				})
