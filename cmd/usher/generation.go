@@ -80,7 +80,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		return nil, errors.Join(faults...)
 	}
 	g.pipeline, err = proxy.New(proxy.Options{
-		Verifier: chain, Director: director, Backends: g.monitor, Names: g.resolver,
+		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
 		Assignments: p.store, Recorder: p.metrics, Log: p.log,
 		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
 		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
@@ -183,6 +183,14 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
 		},
 	})
+}
+
+// director is what the pipeline asks: the built-in policy does not need its Lua.
+func (*generation) director(cfg *config.Config, lua *luabridge.Director) proxy.Director {
+	if cfg.Director.Script == "" && len(cfg.Director.Filters) == 0 {
+		return proxy.Builtin{}
+	}
+	return lua
 }
 
 // allUp is the inventory as the probe request sees it.
