@@ -70,6 +70,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		faults = append(faults, err)
 	}
 	g.warnUnserved(cfg)
+	g.warnUnrefreshed(cfg)
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
@@ -147,6 +148,18 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	opt.Names = g.resolver
 	g.monitor, err = monitor.New(opt)
 	return err
+}
+
+// warnUnrefreshed warns where login processes are told to say who is still there,
+// and nobody listens.
+func (g *generation) warnUnrefreshed(cfg *config.Config) {
+	kind := func(k string) bool {
+		return slices.ContainsFunc(cfg.Dovecot.Listeners, func(l config.DovecotListener) bool { return l.Kind == k })
+	}
+	mailbox := slices.ContainsFunc(cfg.Monitoring.BackendServers, func(b config.Backend) bool { return b.Protocol == "imap" || b.Protocol == "pop3" })
+	if mailbox && kind("auth") && !kind("notify") && cfg.Affinity.Mode != "off" {
+		g.warnings = append(g.warnings, fmt.Sprintf("dovecot.listeners: none of kind notify: the assignments of Dovecot's sessions end %s after the login, and login processes log that proxy-notify is missing", cfg.Affinity.Expire))
+	}
 }
 
 // warnUnserved warns of protocols that nginx asks for and no backend has.
