@@ -134,6 +134,9 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 			c.log.Warn("connection", zap.Error(err))
 		}
 	case <-c.stop:
+		if c.keeper != nil {
+			c.handOver()
+		}
 	}
 	if l := c.present(); l != nil {
 		l.out.finish()
@@ -218,7 +221,7 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 		for _, m := range kept.Mechs {
 			l.mechs[m] = true
 		}
-		l.ready = kept.Ready
+		l.ready, l.greeting = kept.Ready, kept.Greeting
 		in.preload(kept.UpIn)
 		c.mu.Lock()
 		c.link = l

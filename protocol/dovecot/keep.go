@@ -42,8 +42,9 @@ type keptState struct {
 	Greeted  bool
 	Foreign  bool
 	Born     time.Time
-	Linked   bool // the upstream's connection comes along
-	Ready    bool // and has greeted
+	Linked   bool   // the upstream's connection comes along
+	Ready    bool   // and has greeted
+	Greeting []byte // as far as it came
 	Mechs    []string
 	UpIn     []byte // read from it and not yet looked at
 }
@@ -158,7 +159,7 @@ func (c *relay) handOver() bool {
 	}
 	// The upstream may have gone in this very moment.
 	if l != nil && c.link == l && !l.out.failed() {
-		state.Linked, state.Ready, state.UpIn = true, l.ready, l.freezer.in.unread()
+		state.Linked, state.Ready, state.UpIn, state.Greeting = true, l.ready, l.freezer.in.unread(), l.greeting
 		for m := range l.mechs {
 			state.Mechs = append(state.Mechs, m)
 		}
