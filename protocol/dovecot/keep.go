@@ -111,15 +111,24 @@ func newFreezer(conn net.Conn, in *lineReader) *freezer {
 	return &freezer{conn: conn, in: in, frozen: make(chan struct{}), thaw: make(chan struct{})}
 }
 
-// ask stops the reading.
+// ask stops the reading. It asks again, since the reader may just have set a
+// deadline of its own.
 func (f *freezer) ask() {
 	f.mu.Lock()
 	f.asked = true
 	f.mu.Unlock()
-	if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
-		closeQuietly(f.conn)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			closeQuietly(f.conn)
+		}
+		select {
+		case <-f.frozen:
+			return
+		case <-again.C:
+		}
 	}
-	<-f.frozen
 }
 
 // stopped is called by the reader for its last error: it reports whether the
