@@ -13,7 +13,7 @@ var notBuilt = []setting{
 	{key: "director.features"},
 	{key: "director.init"},
 	{key: "director.network"},
-	{key: "passdb[].driver", values: []string{"lua", "dovecot"}},
+	{key: "passdb[].driver", values: []string{"lua"}},
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "affinity.flush_hook"},
 	{key: "control.tcp.address"},

@@ -101,6 +101,8 @@ type Decision struct {
 
 	// Text is what a denied client is shown; "": the same as a wrong password.
 	Text string
+	// Delayed: the refusal has waited already, and shall not wait again.
+	Delayed bool
 	// Wait says when a held request shall be asked again.
 	Wait time.Duration
 	// Err is the cause of a tempfail, for the log.
@@ -127,6 +129,8 @@ type Denial struct {
 	By     string
 	Reason Reason
 	Text   string // shown to the client; "": looks like a wrong password
+	// Delayed: who refused has let the refusal wait.
+	Delayed bool
 }
 
 // Error implements error.

@@ -208,12 +208,12 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 
 	id, err := n.opt.Verifier.Verify(ctx, r)
 	if errors.Is(err, ErrDenied) {
-		by, why, text := "passdb", BadPassword, ""
+		d := deny("passdb", BadPassword, "")
 		if den := (*Denial)(nil); errors.As(err, &den) {
-			by, why, text = den.By, den.Reason, den.Text
+			d.By, d.Reason, d.Text, d.Delayed = den.By, den.Reason, den.Text, den.Delayed
 		}
 		n.afterRefusal(ctx)
-		return deny(by, why, text), false
+		return d, false
 	}
 	if errors.Is(err, ErrOverload) {
 		return n.tempfail(Overload, err), false

@@ -19,6 +19,7 @@ import (
 	"usher/luabridge/budget"
 	"usher/luabridge/modules"
 	"usher/monitor"
+	"usher/protocol/dovecot"
 	"usher/proxy"
 	"usher/proxy/affinity"
 	"usher/proxy/passdb"
@@ -37,6 +38,7 @@ type generation struct {
 	policies []string // files, for people
 	filters  []string // names, for metrics
 	probed   error    // what the policy raised for the probe request
+	runners  []runner // password drivers that keep connections
 	warnings []string
 
 	cancel context.CancelFunc
@@ -59,11 +61,11 @@ type parts struct {
 func build(cfg *config.Config, p parts, previous *generation) (*generation, error) {
 	g := &generation{cfg: cfg, loadedAt: time.Now(), warnings: cfg.Warnings()}
 	var faults []error
-	chain, err := buildPassdb(cfg, p)
+	chain, runners, err := buildPassdb(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
 	} else {
-		g.passdb = chain
+		g.passdb, g.runners = chain, runners
 		g.warnings = append(g.warnings, chain.Warnings()...)
 	}
 	if err := g.buildMonitor(cfg, p, previous); err != nil {
@@ -92,8 +94,14 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	return g, err
 }
 
-func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
+// A runner does its work until ctx ends.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, []runner, error) {
 	var drivers []passdb.Driver
+	var runners []runner
 	for _, c := range cfg.Passdb {
 		switch c.Driver {
 		case "passthrough":
@@ -101,14 +109,23 @@ func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
 		case "passwd_file":
 			d, err := passdb.NewPasswdFile(c.Path, p.workers, p.log)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			drivers = append(drivers, d)
+		case "dovecot":
+			d, err := dovecot.NewPassdb(dovecot.PassdbOptions{
+				Address: c.Address.Addr, UserdbAddress: c.UserdbAddress.Addr,
+				MaxOutstanding: cfg.Limits.Connections, Log: p.log,
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+			drivers, runners = append(drivers, d), append(runners, d)
 		default:
-			return nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
+			return nil, nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
 		}
 	}
-	return passdb.New(drivers...), nil
+	return passdb.New(drivers...), runners, nil
 }
 
 func serversOf(cfg *config.Config) []*proxy.Server {
@@ -268,6 +285,9 @@ func (g *generation) start() {
 	var work errgroup.Group
 	work.Go(func() error { return g.resolver.Run(ctx) })
 	work.Go(func() error { return g.monitor.Run(ctx) })
+	for _, r := range g.runners {
+		work.Go(func() error { return r.Run(ctx) })
+	}
 	go func() { g.done <- work.Wait() }()
 }
 

@@ -113,7 +113,7 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 			if _, err := s.use(ctx, conn, func(ctx context.Context, conn net.Conn) (bool, error) {
 				return c.serveLink(ctx, conn, kept)
 			}); ctx.Err() == nil {
-				s.upstreamAway(err)
+				s.isAway(err)
 			}
 		}
 		s.keep(ctx, c.stop, func(ctx context.Context, conn net.Conn) (bool, error) { return c.serveLink(ctx, conn, nil) })
@@ -313,7 +313,7 @@ func (c *relay) greet(l *link, greeting []byte) {
 		c.foreign = true
 	}
 	c.mu.Unlock()
-	c.upstreamBack()
+	c.isBack()
 	if first {
 		c.out.send(greeting, false)
 	} else {

@@ -74,8 +74,8 @@ type Server struct {
 	// Interposed:
 	waits    waits
 	greeting atomic.Pointer[[]byte] // the upstream's last
-	seen     upstreamLog
-	cpids    cpidTable
+	*upstream
+	cpids cpidTable
 }
 
 // Mechanisms that standalone mode can serve, with their MECH flags.
@@ -114,8 +114,9 @@ func newServer(opt Options) (*Server, error) {
 	if opt.Log == nil {
 		opt.Log = zap.NewNop()
 	}
+	log := opt.Log.Named("dovecot")
 	return &Server{
-		opt: opt, log: opt.Log.Named("dovecot"),
+		opt: opt, log: log, upstream: newUpstream(opt.Upstream, log),
 		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
 		work:  newWorkers(), waits: usualWaits,
 	}, nil

@@ -339,7 +339,7 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 	c.work.run(func() {
 		defer c.running.Done()
 		d := c.decide(ctx, c.stop, r, &x.gone)
-		if d.Outcome == proxy.Denied {
+		if d.Outcome == proxy.Denied && !d.Delayed {
 			c.late.wait(ctx, c.stop, c.opt.FailureDelay, (c.opt.MaxOutstanding+1)/2)
 		}
 		c.answer(x, &d)

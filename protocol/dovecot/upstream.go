@@ -26,32 +26,45 @@ const (
 	complainEvery = 5 * time.Second
 )
 
+// An upstream is an auth server that we connect to.
+type upstream struct {
+	address string // a path of a unix socket, or host:port
+	log     *zap.Logger
+
+	away atomic.Bool
+	last atomic.Int64 // UnixNano of the last complaint
+}
+
+func newUpstream(address string, log *zap.Logger) *upstream {
+	return &upstream{address: address, log: log}
+}
+
 // dial connects to the upstream once.
-func (s *Server) dial(ctx context.Context) (net.Conn, error) {
+func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	network := "tcp"
-	if strings.HasPrefix(s.opt.Upstream, "/") {
+	if strings.HasPrefix(u.address, "/") {
 		network = "unix"
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, network, s.opt.Upstream)
+	return d.DialContext(ctx, network, u.address)
 }
 
 // keep connects to the upstream, again and again, and has each connection served
 // to its end, until ctx ends; once stop is closed it begins none. answered tells
 // that the upstream was what it should be.
-func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
+func (u *upstream) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
 	var retry backOff
 	for {
-		answered, err := s.once(ctx, serve)
+		answered, err := u.once(ctx, serve)
 		if answered {
 			retry = 0
 		}
 		if ctx.Err() != nil || ended(stop) {
 			return
 		}
-		s.upstreamAway(err)
+		u.isAway(err)
 		pause(ctx, stop, retry.next())
 		if ctx.Err() != nil || ended(stop) {
 			return
@@ -59,16 +72,16 @@ func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(cont
 	}
 }
 
-func (s *Server) once(ctx context.Context, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
-	conn, err := s.dial(ctx)
+func (u *upstream) once(ctx context.Context, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
+	conn, err := u.dial(ctx)
 	if err != nil {
 		return false, err
 	}
-	return s.use(ctx, conn, serve)
+	return u.use(ctx, conn, serve)
 }
 
 // use has a connection served to its end, or to ctx's.
-func (s *Server) use(ctx context.Context, conn net.Conn, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
+func (u *upstream) use(ctx context.Context, conn net.Conn, serve func(context.Context, net.Conn) (bool, error)) (answered bool, err error) {
 	defer closeQuietly(conn)
 	defer context.AfterFunc(ctx, func() { closeQuietly(conn) })()
 	return serve(ctx, conn)
@@ -84,24 +97,19 @@ func (b *backOff) next() time.Duration {
 	return half + rand.N(half)
 }
 
-// upstreamLog says that the upstream is away, and that it is back, for all
+// isAway says that the upstream is away, and isBack that it is back, for all
 // connections together.
-type upstreamLog struct {
-	away atomic.Bool
-	last atomic.Int64 // UnixNano of the last complaint
-}
-
-func (s *Server) upstreamAway(err error) {
+func (u *upstream) isAway(err error) {
 	now := time.Now().UnixNano()
-	last := s.seen.last.Load()
-	if s.seen.away.Swap(true) && now-last < int64(complainEvery) || !s.seen.last.CompareAndSwap(last, now) {
+	last := u.last.Load()
+	if u.away.Swap(true) && now-last < int64(complainEvery) || !u.last.CompareAndSwap(last, now) {
 		return
 	}
-	s.log.Warn("upstream is away", zap.String("upstream", s.opt.Upstream), zap.Error(err))
+	u.log.Warn("upstream is away", zap.String("upstream", u.address), zap.Error(err))
 }
 
-func (s *Server) upstreamBack() {
-	if s.seen.away.Load() && s.seen.away.Swap(false) {
-		s.log.Info("upstream answers again", zap.String("upstream", s.opt.Upstream))
+func (u *upstream) isBack() {
+	if u.away.Load() && u.away.Swap(false) {
+		u.log.Info("upstream answers again", zap.String("upstream", u.address))
 	}
 }

@@ -33,7 +33,8 @@ const (
 // A Directory answers the userdb look-ups of standalone mode. Errors wrap
 // proxy.ErrUnknownUser, proxy.ErrNotServed, or are temporary.
 type Directory interface {
-	// User returns the userdb fields of r.User: uid, gid, home and others.
+	// User returns the userdb fields of r.User: uid, gid, home and others. One
+	// named user is the final name, else it is r.User.
 	User(ctx context.Context, r *proxy.Request) ([]proxy.Attr, error)
 	// List calls yield with each user name that matches mask (* and ?; "": all)
 	// until it returns false.
@@ -380,9 +381,16 @@ func (c *userdbConn) user(id uint32, x *lookup) []byte {
 		c.log.Warn("userdb look-up", zap.Error(err))
 		return appendNoAnswer(nil, "USER", id, "")
 	}
+	name := x.req.User
+	if i := slices.IndexFunc(fields, func(f proxy.Attr) bool { return f.Name == "user" }); i >= 0 {
+		name = fields[i].Value
+	}
 	b := append(appendCommand(nil, "USER", id), '\t')
-	b = appendEscaped(b, x.req.User)
+	b = appendEscaped(b, name)
 	for _, f := range fields {
+		if f.Name == "user" {
+			continue
+		}
 		b = append(b, '\t')
 		b = append(b, f.Name...)
 		if !f.Bare {
@@ -444,7 +452,7 @@ func (c *userdbConn) serveLink(ctx context.Context, conn net.Conn) (answered boo
 		case "VERSION":
 		case "SPID":
 			answered = true
-			c.upstreamBack()
+			c.isBack()
 		case "MECH":
 			return false, errors.New("the upstream is a socket for logins; expected one for userdb look-ups (auth-userdb)")
 		default:

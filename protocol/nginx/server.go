@@ -203,6 +203,9 @@ func (s *Server) write(ctx context.Context, h http.Header, r *proxy.Request, d *
 		writeWait(h, d.Wait)
 	case proxy.Denied:
 		wait := s.opt.FailureDelay
+		if d.Delayed {
+			wait = 0
+		}
 		if r.Attempt > patience {
 			t := time.NewTimer(wait)
 			defer t.Stop()

@@ -14,6 +14,7 @@ import (
 type entry struct {
 	password verifier // nil: no password fits
 	extra    *extra   // nil: none
+	userdb   userdb
 }
 
 // extra is what the extra fields of a line say.
@@ -40,16 +41,18 @@ func parseEntry(line string) (user string, e entry, skip bool, err error) {
 	if err := proxy.ValidUser(parts[0]); err != nil {
 		return "", e, false, err
 	}
-	user = lower(parts[0])
+	// Copies, so that the table does not keep whole lines, passwords included.
+	user = strings.Clone(lower(parts[0]))
+	e.userdb = newUserdb(parts)
 	var faults []error
 	if len(parts) > 1 {
 		if e.password, err = parsePassword(parts[1]); err != nil {
 			faults = append(faults, err)
 		}
 	}
-	// An empty eighth field is the old format, with MAIL in the ninth: userdb's.
+	// An eighth field that is empty is userdb's alone.
 	if len(parts) > 7 && parts[7] != "" && parts[7][0] != ':' {
-		if e.extra, err = parseExtra(user, parts[7]); err != nil {
+		if e.extra, err = parseExtra(user, strings.Clone(parts[7])); err != nil {
 			faults = append(faults, err)
 		} else if _, stored := splitScheme(parts[1]); e.extra.noPassword && stored != "" {
 			// A lock (!, *) counts as well: Dovecot lets nobody in here.
