@@ -37,6 +37,10 @@ race: ## the tests that need no servers, with the race detector
 e2e: deps ## the tests with real servers alone
 	$(GO) test -race -count=1 $(E2E)
 
+.PHONY: test-dovecot24
+test-dovecot24: ## the tests with real servers that need Dovecot alone, with Dovecot 2.4 in a chroot (root)
+	test/dovecot24.sh
+
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }

@@ -57,13 +57,14 @@ type Query struct {
 // Candidates returns View.Candidates for the request. Where a real auth server
 // answered, its director_tag keeps the hosts whose first tag it is, and no
 // director_tag those without tags: separate spaces, as in Dovecot's director.
+// The slice is shared: read it only.
 func (q *Query) Candidates(assigned string) []*Entry {
 	r := q.Request
 	list := q.View.Candidates(r.Protocol, assigned, r.AddressOnly)
-	if r.Upstream == nil {
+	if r.Upstream == nil || !q.View.tagged && q.Key.Tag == "" {
 		return list
 	}
-	return slices.DeleteFunc(list, func(e *Entry) bool { return e.Tag() != q.Key.Tag })
+	return slices.DeleteFunc(slices.Clone(list), func(e *Entry) bool { return e.Tag() != q.Key.Tag })
 }
 
 // A Verdict is what a policy said.

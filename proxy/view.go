@@ -18,6 +18,15 @@ type View struct {
 	listed   []*Entry        // for users without an assignment
 	noTLS    []*Entry        // the same, for proxies without TLS toward backends
 	withheld bool            // entries exist that only their own users may see
+	tagged   bool            // some host has tags
+
+	services map[serviceKey][]*Entry // Candidates for users without an assignment
+}
+
+// A serviceKey is a protocol as a proxy can use it.
+type serviceKey struct {
+	protocol    string // "": one that no entry has
+	addressOnly bool
 }
 
 // A HostState is one machine: all entries of one host.
@@ -47,6 +56,7 @@ func NewView(entries []Entry) *View {
 		e.host = h
 		h.Entries = append(h.Entries, e)
 		v.byProto[e.Protocol] = true
+		v.tagged = v.tagged || len(e.Tags) > 0
 		if mailbox(e.Protocol) && e.isDown() {
 			h.Down = true
 		}
@@ -67,6 +77,13 @@ func NewView(entries []Entry) *View {
 		v.listed = append(v.listed, e)
 		if plain(e) {
 			v.noTLS = append(v.noTLS, e)
+		}
+	}
+	v.services = map[serviceKey][]*Entry{}
+	for _, addressOnly := range [...]bool{false, true} {
+		v.services[serviceKey{"", addressOnly}] = v.candidates("", "", addressOnly)
+		for p := range v.byProto {
+			v.services[serviceKey{p, addressOnly}] = v.candidates(p, "", addressOnly)
 		}
 	}
 	return v
@@ -110,17 +127,27 @@ func (v *View) Listed(assigned string, addressOnly bool) []*Entry {
 // configuration's order: of those that Listed shows the first of each host. A
 // service that the inventory has no entries for (doveadm) is placed over all
 // hosts: then the entry stands for its host alone, and its port means nothing.
+// The slice is shared: read it only.
 func (v *View) Candidates(protocol, assigned string, addressOnly bool) []*Entry {
+	if !v.Serves(protocol) {
+		protocol = ""
+	}
+	if !v.withheld || assigned == "" {
+		return v.services[serviceKey{protocol, addressOnly}]
+	}
+	return v.candidates(protocol, assigned, addressOnly)
+}
+
+func (v *View) candidates(protocol, assigned string, addressOnly bool) []*Entry {
 	listed := v.Listed(assigned, addressOnly)
-	everywhere := !v.Serves(protocol)
-	out := make([]*Entry, 0, len(listed))
+	seen := make(map[*HostState]bool, len(v.hosts))
+	var out []*Entry
 	for _, e := range listed {
-		if !everywhere && e.Protocol != protocol {
+		if protocol != "" && e.Protocol != protocol || seen[e.host] {
 			continue
 		}
-		if !slices.ContainsFunc(out, func(o *Entry) bool { return o.host == e.host }) {
-			out = append(out, e)
-		}
+		seen[e.host] = true
+		out = append(out, e)
 	}
 	return out
 }

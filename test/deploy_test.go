@@ -1,7 +1,6 @@
 package test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 // The site file that operators copy, as it stands: nginx takes it.
 func TestDeploy_NginxSite(t *testing.T) {
 	t.Parallel()
+	servers.NeedOthers(t)
 	dir := servers.Dir(t)
 	for _, name := range []string{"usher.conf", "usher-site.conf"} {
 		text, err := os.ReadFile(servers.Deploy(t, "nginx/"+name))
@@ -29,18 +29,14 @@ func TestDeploy_NginxSite(t *testing.T) {
 	}
 }
 
-// Dovecot's login processes get the socket that deploy/README.md speaks of.
-func TestDeploy_Dovecot23(t *testing.T) {
+// The folder for Dovecot that operators copy, site.conf too: Dovecot reads it, and
+// its programs ask at the sockets that deploy/README.md speaks of.
+func TestDeploy_Dovecot(t *testing.T) {
 	t.Parallel()
-	conf := servers.WriteFile(t, fmt.Sprintf("protocols = imap pop3\nssl = no\n!include %s\n",
-		servers.Deploy(t, "dovecot-2.3/usher.conf")), servers.Dir(t), "dovecot.conf")
-	for _, service := range []string{"imap-login", "pop3-login"} {
-		out, err := exec.Command("doveconf", "-h", "-c", conf, "service/"+service+"/executable").CombinedOutput()
-		if err != nil {
-			t.Fatalf("doveconf: %v\n%s", err, out)
-		}
-		if got, want := strings.TrimSpace(string(out)), service+" usher.d/sock"; got != want {
-			t.Errorf("%s: executable %q, want %q", service, got, want)
+	settings := servers.DeployedDovecot(t)
+	for _, want := range []string{"usher.d/sock", "usher.d/userdb", "usher.d/notify", "user = usher"} {
+		if !strings.Contains(settings, want) {
+			t.Errorf("no %s in\n%s", want, settings)
 		}
 	}
 }

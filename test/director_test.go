@@ -65,6 +65,7 @@ type directorRig struct {
 	port   string
 	sock   string // usher's for login processes
 	userdb string // usher's for look-ups
+	usher  *servers.Usher
 }
 
 func startDirectorRig(t *testing.T) *directorRig {
@@ -86,7 +87,7 @@ director_username_hash = %Lu
 `)
 	dir := servers.Dir(t)
 	r := &directorRig{Director: d, port: port, sock: dir + "/sock", userdb: dir + "/userdb"}
-	servers.StartUsher(t, fmt.Sprintf(`failure_delay: 0s
+	r.usher = servers.StartUsher(t, fmt.Sprintf(`failure_delay: 0s
 dovecot:
   master_user_separator: "*"
   listeners:

@@ -11,6 +11,7 @@ import (
 // The site file that operators copy, as it stands.
 func TestDeploy_EximSite(t *testing.T) {
 	t.Parallel()
+	servers.NeedOthers(t)
 	for _, name := range []string{"usher_plain", "usher_login"} {
 		out := servers.EximAuthenticator(t, name)
 		for _, want := range []string{

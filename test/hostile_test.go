@@ -34,9 +34,12 @@ backend_server_monitoring:
   backend_servers:
     - {protocol: imap, host: 127.0.0.2, port: %s}
 `, authHTTP, standalone.Sock, testdata(t, "hostile.lua"), imap))
-	nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
+	fronts := map[string]string{servers.DovecotVersion(t) + "_Standalone": standalone.Addr["imap"]}
+	if !servers.OnlyDovecot() {
+		fronts["Nginx"] = servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"}).Addr["imap"]
+	}
 
-	for name, addr := range map[string]string{"Nginx": nginx.Addr["imap"], "Dovecot23_Standalone": standalone.Addr["imap"]} {
+	for name, addr := range fronts {
 		t.Run(name, func(t *testing.T) {
 			done := make(chan struct{})
 			var attacks atomic.Int64

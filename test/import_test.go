@@ -19,6 +19,7 @@ import (
 // it. doveconf -a and the dovecot.conf itself lead to the same.
 func TestImportDirector(t *testing.T) {
 	t.Parallel()
+	servers.NeedDovecot23(t)
 	names, err := filepath.Glob("../config/importdirector/testdata/*.txtar")
 	if err != nil || len(names) == 0 {
 		t.Fatal("no golden files:", err)
@@ -60,6 +61,7 @@ func TestImportDirector(t *testing.T) {
 // settings that Dovecot 2.3 takes.
 func TestMigrateDoc_Settings(t *testing.T) {
 	t.Parallel()
+	servers.NeedDovecot23(t)
 	page, err := os.ReadFile("../docs/migrate-from-director.md")
 	if err != nil {
 		t.Fatal(err)

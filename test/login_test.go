@@ -45,6 +45,7 @@ func TestPolicy(t *testing.T) {
 			{"wrong_password", user("two", 0), "wrong", wrongPassword, "denied", "password"},
 			{"unknown_user", "nobody-0@example.org", password, wrongPassword, "denied", "password"},
 			{"policy_refuses", user("refuse", 0), password, wrongPassword, "denied", "policy"},
+			{"policy_refuses_with_a_text", user("refuse", 7), password, refusedWithText, "denied", "policy"},
 			{"policy_error", user("boom", 0), password, temporary, "tempfail", "policy_error"},
 			{"policy_selects_nothing", user("none", 0), password, temporary, "tempfail", "no_selection"},
 			{"wrong_password_and_policy_error", user("boom", 0), "wrong", wrongPassword, "denied", "password"},
@@ -53,7 +54,7 @@ func TestPolicy(t *testing.T) {
 				r.each(t, func(t *testing.T, protocol, addr string) {
 					c := servers.Dial(t, protocol, addr)
 					expect(t, protocol, c.Login(tc.user, tc.password), tc.want)
-					if tc.reason == "password" && addr == r.front("Dovecot23_Interposed").addr[protocol] {
+					if tc.reason == "password" && addr == r.interposed.Addr[protocol] {
 						return // the upstream's refusal passes unchanged
 					}
 					d := r.usher.Decided(t, c.IP)
@@ -82,7 +83,10 @@ func TestBuiltinPolicy_SameUserSameHost(t *testing.T) {
 	for name := range people {
 		var home string
 		for _, f := range r.fronts {
-			for _, protocol := range mailProtocols[:2] {
+			for _, protocol := range f.protocols() {
+				if protocol == "smtp" || protocol == "submission" {
+					continue // has no mailbox
+				}
 				c := servers.Dial(t, protocol, f.addr[protocol])
 				if reply := c.Login(name, password); !c.OK(reply) {
 					t.Fatalf("%s %s: %s: %s", f.name, protocol, name, reply)

@@ -37,8 +37,11 @@ backend_server_monitoring:
     - {protocol: imap, host: 127.0.0.2, port: %s}
     - {protocol: pop3, host: 127.0.0.2, port: %s}
 `, authHTTP, standalone.Sock, imap, pop3))
-	nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
-	for name, addr := range map[string]map[string]string{"Nginx": nginx.Addr, "Dovecot23_Standalone": standalone.Addr} {
+	fronts := map[string]map[string]string{servers.DovecotVersion(t) + "_Standalone": standalone.Addr}
+	if !servers.OnlyDovecot() {
+		fronts["Nginx"] = servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"}).Addr
+	}
+	for name, addr := range fronts {
 		for _, protocol := range []string{"imap", "pop3"} {
 			t.Run(name+"/"+protocol, func(t *testing.T) {
 				t.Parallel()

@@ -14,6 +14,7 @@ import (
 // change.
 func TestDeploy_PostfixSite(t *testing.T) {
 	t.Parallel()
+	servers.NeedOthers(t)
 	var main strings.Builder
 	for _, name := range []string{"usher-site.cf", "usher.cf"} {
 		text, err := os.ReadFile(servers.Deploy(t, "postfix/"+name))

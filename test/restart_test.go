@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 // A kept rig is one usher whose sockets outlive it, and Dovecot proxies before it.
 type keptRig struct {
 	usher  *servers.Usher
+	proxy  *servers.DovecotProxy
 	fronts []*front
 }
 
@@ -31,12 +31,10 @@ func newKeptRig(t *testing.T, more string) *keptRig {
 		fmt.Fprintf(&inventory, "    - {protocol: %s, host: %s, port: %s}\n", protocol, host, port)
 	}
 	proxy := servers.StartDovecotProxy(t, "127.0.0.1", people)
-	// Where deploy/systemd has them, beside the proxy's own socket.
-	folder := filepath.Dir(proxy.Sock)
 	sockets := servers.OpenSockets(t, map[string]string{
-		"auth": proxy.Sock, "notify": proxy.Notify, "userdb": filepath.Join(folder, "userdb"),
+		"auth": proxy.Sock, "notify": proxy.Notify, "userdb": proxy.Userdb,
 	})
-	r := &keptRig{}
+	r := &keptRig{proxy: proxy}
 	r.usher = servers.StartUsherOn(t, sockets, fmt.Sprintf(`failure_delay: 0s
 dovecot:
   listeners:
@@ -49,7 +47,7 @@ passdb:
   interval: 1s
   backend_servers:
 %s`, proxy.Upstream, people.Passwd(t, servers.Dir(t), "passwd"), more, inventory.String()))
-	r.fronts = []*front{{"Dovecot_Interposed", proxy.Addr}}
+	r.fronts = []*front{{servers.DovecotVersion(t) + "_Interposed", proxy.Addr}}
 	return r
 }
 

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -35,69 +36,69 @@ type front struct {
 	addr map[string]string // protocol: ip:port
 }
 
-// protocols returns those that the front has, in a fixed order.
+// protocols returns those that users log in by, in a fixed order.
 func (f *front) protocols() []string {
-	if f.addr["smtp"] == "" {
-		return mailProtocols[:2]
+	var out []string
+	for _, protocol := range []string{"imap", "pop3", "smtp", "submission", "sieve"} {
+		if f.addr[protocol] != "" {
+			out = append(out, protocol)
+		}
 	}
-	return mailProtocols
+	return out
 }
 
 // A rig is one usher with backends behind it and all kinds of mail proxies in
 // front of it.
 type rig struct {
-	usher  *servers.Usher
-	fronts []*front
-	yaml   string // of usher
+	usher    *servers.Usher
+	backends map[string]*servers.Dovecot // by host; none when they are down
+	fronts   []*front
+	yaml     string // of usher
+
+	// Two of the fronts.
+	interposed, standalone *servers.DovecotProxy
 }
 
 type rigOptions struct {
-	script string // path; "": the built-in policy
-	down   bool   // the configured backends' ports are closed
-	more   string // YAML at the end of usher's configuration
-	budget string // more keys of `director`
+	others  servers.Users // besides people; without a message
+	script  string        // path; "": the built-in policy
+	down    bool          // the configured backends' ports are closed
+	more    string        // YAML at the end of usher's configuration
+	budget  string        // more keys of `director`
+	dovecot bool          // no nginx: submission ends at Dovecot's own, not at a sink
+	proxies []string      // more settings of the Dovecot proxies
 }
 
 var (
-	// hosts are the backends of every rig, each with all of mailProtocols.
+	// hosts are the backends of every rig, each with all of mailProtocols and
+	// what Dovecot proxies have besides.
 	hosts         = []string{"127.0.0.2", "127.0.0.3"}
 	mailProtocols = []string{"imap", "pop3", "smtp"}
 )
 
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
-	var inventory strings.Builder
-	for _, ip := range hosts {
-		addr := map[string]string{}
-		if o.down {
-			for _, protocol := range mailProtocols {
-				addr[protocol] = servers.Addr(t, ip)
-			}
-		} else {
-			addr = servers.StartDovecotBackend(t, ip, people, nil).Addr
-			addr["smtp"] = servers.StartSMTPSink(t, ip).Addr
-		}
-		for _, protocol := range mailProtocols {
-			host, port, err := net.SplitHostPort(addr[protocol])
-			if err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&inventory, "    - {protocol: %s, host: %s, port: %s}\n", protocol, host, port)
-		}
+	o.dovecot = o.dovecot || servers.OnlyDovecot()
+	r := &rig{backends: map[string]*servers.Dovecot{}}
+	inventory, doveadmPort := r.startBackends(t, o)
+	o.proxies = append(o.proxies, fmt.Sprintf("doveadm_port = %d", doveadmPort))
+	users := maps.Clone(people)
+	maps.Copy(users, o.others)
+	r.interposed = servers.StartDovecotProxy(t, "127.0.0.1", users, o.proxies...)
+	r.standalone = servers.StartDovecotProxy(t, "127.0.0.1", nil, o.proxies...)
+	version := servers.DovecotVersion(t)
+	r.fronts = []*front{
+		{version + "_Interposed", r.interposed.Addr},
+		{version + "_Standalone", r.standalone.Addr},
 	}
-	interposed := servers.StartDovecotProxy(t, "127.0.0.1", people)
-	standalone := servers.StartDovecotProxy(t, "127.0.0.1", nil)
 	authHTTP := servers.Addr(t, "127.0.0.1")
-	r := &rig{}
 	r.yaml = fmt.Sprintf(`failure_delay: 0s
 nginx:
   listeners:
     - {address: %q, path: /auth, protocols: [imap, pop3, smtp]}
 dovecot:
   listeners:
-    - {address: "unix:%s", kind: auth, upstream: "unix:%s"}
-    - {address: "unix:%s", kind: auth}
-passdb:
+%s%spassdb:
   - {driver: passwd_file, path: %q}
 director:
   script: %q
@@ -106,8 +107,8 @@ director:
   interval: 1s
   fall: 1
   backend_servers:
-%s%s`, authHTTP, interposed.Sock, interposed.Upstream, standalone.Sock,
-		people.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory.String(), o.more)
+%s%s`, authHTTP, interposedAt(r.interposed), standaloneAt(r.standalone),
+		users.Passwd(t, servers.Dir(t), "passwd"), o.script, o.budget, inventory, o.more)
 	r.usher = servers.StartUsher(t, r.yaml)
 	t.Cleanup(func() {
 		for _, line := range r.usher.Log.Lines(0) {
@@ -116,17 +117,62 @@ director:
 			}
 		}
 	})
-	nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
-	r.fronts = []*front{
-		{"Nginx", nginx.Addr},
-		{"Dovecot23_Interposed", interposed.Addr},
-		{"Dovecot23_Standalone", standalone.Addr},
+	if !o.dovecot {
+		nginx := servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
+		r.fronts = slices.Insert(r.fronts, 0, &front{"Nginx", nginx.Addr})
 	}
 	return r
 }
 
-func (r *rig) front(name string) *front {
-	return r.fronts[slices.IndexFunc(r.fronts, func(f *front) bool { return f.name == name })]
+// interposedAt is usher's listeners between a proxy and its auth process, and
+// standaloneAt those instead of that: items of dovecot.listeners.
+func interposedAt(p *servers.DovecotProxy) string {
+	return fmt.Sprintf(`    - {address: "unix:%s", kind: auth, upstream: "unix:%s"}
+    - {address: "unix:%s", kind: userdb, upstream: "unix:%s"}
+    - {address: "unix:%s", kind: notify}
+`, p.Sock, p.Upstream, p.Userdb, p.UpstreamUserdb, p.Notify)
+}
+
+func standaloneAt(p *servers.DovecotProxy) string {
+	return fmt.Sprintf(`    - {address: "unix:%s", kind: auth}
+    - {address: "unix:%s", kind: userdb}
+    - {address: "unix:%s", kind: notify}
+`, p.Sock, p.Userdb, p.Notify)
+}
+
+// startBackends runs what serves at hosts, and returns its entries in the
+// inventory.
+func (r *rig) startBackends(t *testing.T, o rigOptions) (inventory string, doveadmPort int) {
+	t.Helper()
+	if !o.down {
+		var backends []*servers.Dovecot
+		backends, doveadmPort = servers.StartDovecotBackends(t, hosts, people, o.others)
+		for i, host := range hosts {
+			r.backends[host] = backends[i]
+		}
+	}
+	var b strings.Builder
+	for _, host := range hosts {
+		for _, protocol := range []string{"imap", "pop3", "smtp", "sieve", "lmtp"} {
+			var addr string
+			switch {
+			case o.down:
+				addr = servers.Addr(t, host)
+			case protocol != "smtp":
+				addr = r.backends[host].Addr[protocol]
+			case o.dovecot:
+				addr = r.backends[host].Addr["submission"]
+			default:
+				addr = servers.StartSMTPSink(t, host).Addr
+			}
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&b, "    - {protocol: %s, host: %s, port: %s}\n", protocol, host, port)
+		}
+	}
+	return b.String(), doveadmPort
 }
 
 // each runs f in parallel for every front and protocol, and returns when all
@@ -161,14 +207,26 @@ type replies map[string]*regexp.Regexp
 
 var (
 	temporary = replies{
-		"imap": regexp.MustCompile(`^NO \[UNAVAILABLE\] `),
-		"pop3": regexp.MustCompile(`^-ERR \[SYS/TEMP\] `),
-		"smtp": regexp.MustCompile(`^454 4\.7\.0 `),
+		"imap":       regexp.MustCompile(`^NO \[UNAVAILABLE\] `),
+		"pop3":       regexp.MustCompile(`^-ERR \[SYS/TEMP\] `),
+		"smtp":       regexp.MustCompile(`^454 4\.7\.0 `),
+		"submission": regexp.MustCompile(`^454 4\.7\.0 `),
+		"sieve":      regexp.MustCompile(`^NO \(TRYLATER\) `),
 	}
 	wrongPassword = replies{
-		"imap": regexp.MustCompile(`^NO \[AUTHENTICATIONFAILED\] `),
-		"pop3": regexp.MustCompile(`^-ERR \[AUTH\] `),
-		"smtp": regexp.MustCompile(`^535 5\.7\.[08] `),
+		"imap":       regexp.MustCompile(`^NO \[AUTHENTICATIONFAILED\] `),
+		"pop3":       regexp.MustCompile(`^-ERR \[AUTH\] `),
+		"smtp":       regexp.MustCompile(`^535 5\.7\.[08] `),
+		"submission": regexp.MustCompile(`^535 5\.7\.8 `),
+		"sieve":      regexp.MustCompile(`^NO "`),
+	}
+	// What the policy says to refuse-7. By IMAP clients show it because of ALERT.
+	refusedWithText = replies{
+		"imap":       regexp.MustCompile(`^NO \[(ALERT|AUTHENTICATIONFAILED)\] Moved to mail\.example\.net$`),
+		"pop3":       regexp.MustCompile(`^-ERR \[AUTH\] Moved to mail\.example\.net$`),
+		"smtp":       regexp.MustCompile(`^535 5\.7\.[08] Moved to mail\.example\.net$`),
+		"submission": regexp.MustCompile(`^535 5\.7\.8 Moved to mail\.example\.net$`),
+		"sieve":      regexp.MustCompile(`^NO "Moved to mail\.example\.net"$`),
 	}
 	// nginx's own words when usher does not answer as it should.
 	internalError = replies{

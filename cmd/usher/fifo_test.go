@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"usher/config"
 )
 
@@ -95,5 +97,36 @@ func TestListenFIFORefusals(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, ".*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// A FIFO that was handed over, however it was opened, can be polled and has no
+// end.
+func TestPollable(t *testing.T) {
+	for name, flags := range map[string]int{
+		"as systemd does": os.O_RDWR | unix.O_NONBLOCK, "blocking": os.O_RDWR, "for reading": os.O_RDONLY | unix.O_NONBLOCK,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(shortDir(t), "fifo")
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			given, err := os.OpenFile(path, flags, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer given.Close()
+			f, err := pollable(given, "fifo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := f.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("with no writer: %v, want to wait", err)
+			}
+		})
 	}
 }

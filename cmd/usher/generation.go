@@ -72,6 +72,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		faults = append(faults, err)
 	}
 	g.warnUnserved(cfg)
+	g.warnUnrefreshed(cfg)
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
@@ -82,7 +83,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		return nil, errors.Join(faults...)
 	}
 	g.pipeline, err = proxy.New(proxy.Options{
-		Verifier: chain, Director: director, Backends: g.monitor, Names: g.resolver,
+		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
 		Assignments: p.store, Recorder: p.metrics, Log: p.log,
 		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
 		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
@@ -166,6 +167,18 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	return err
 }
 
+// warnUnrefreshed warns where login processes are told to say who is still there,
+// and nobody listens.
+func (g *generation) warnUnrefreshed(cfg *config.Config) {
+	kind := func(k string) bool {
+		return slices.ContainsFunc(cfg.Dovecot.Listeners, func(l config.DovecotListener) bool { return l.Kind == k })
+	}
+	mailbox := slices.ContainsFunc(cfg.Monitoring.BackendServers, func(b config.Backend) bool { return b.Protocol == "imap" || b.Protocol == "pop3" })
+	if mailbox && kind("auth") && !kind("notify") && cfg.Affinity.Mode != "off" {
+		g.warnings = append(g.warnings, fmt.Sprintf("dovecot.listeners: none of kind notify: the assignments of Dovecot's sessions end %s after the login, and login processes log that proxy-notify is missing", cfg.Affinity.Expire))
+	}
+}
+
 // warnUnserved warns of protocols that nginx asks for and no backend has.
 func (g *generation) warnUnserved(cfg *config.Config) {
 	if len(cfg.Monitoring.BackendServers) == 0 {
@@ -200,6 +213,14 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
 		},
 	})
+}
+
+// director is what the pipeline asks: the built-in policy does not need its Lua.
+func (*generation) director(cfg *config.Config, lua *luabridge.Director) proxy.Director {
+	if cfg.Director.Script == "" && len(cfg.Director.Filters) == 0 {
+		return proxy.Builtin{}
+	}
+	return lua
 }
 
 // allUp is the inventory as the probe request sees it.

@@ -308,23 +308,32 @@ func (h *handedOver) fifo(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Another descriptor: one that came in blocking mode can't be polled.
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	again, err := pollable(f, name)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err == nil && flags&unix.O_ACCMODE != unix.O_RDWR {
-		err = errors.New("the FIFO was not opened for reading and writing: it would end with its last writer")
-	}
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
+	return again, enlarge(again)
+}
+
+// pollable returns another descriptor of a FIFO, not blocking. One that was
+// opened for reading alone is opened anew: without a writer of its own it would
+// be at its end now and then.
+func pollable(f *os.File, name string) (*os.File, error) {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
+		return nil, err
+	}
+	if flags&unix.O_ACCMODE != unix.O_RDWR {
+		return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR|unix.O_NONBLOCK, 0)
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	f = os.NewFile(uintptr(fd), name)
-	return f, enlarge(f)
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // next takes the next file of that name and kind out.

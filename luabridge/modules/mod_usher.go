@@ -131,24 +131,11 @@ func usherHash(L *lua.LState) int {
 	return c.pick(L, e, proxy.Hashed)
 }
 
-// usherSticky(servers) returns the one of servers that the user is assigned to,
-// else what usher.hash gives for the assignment key. Is the user's host up, but
-// not its service of this protocol, it is returned all the same, and selecting
-// it tells the user to try later.
+// usherSticky(servers) returns the one of servers that proxy.Query.Sticky does.
 func usherSticky(L *lua.LState) int {
 	c := CallOf(L)
-	list := servers(L, 1, "sticky")
-	if c.Query.Assigned != "" {
-		for _, e := range list {
-			if e.Machine().ID == c.Query.Assigned {
-				return c.pick(L, e, proxy.Sticky)
-			}
-		}
-		if e := c.Query.View.Ailing(c.Query.Assigned, c.Query.Request.Protocol, c.Query.Request.AddressOnly); e != nil {
-			return c.pick(L, e, proxy.Sticky)
-		}
-	}
-	return c.pick(L, proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, c.Query.Key.Name, list), proxy.Hashed)
+	e, why := c.Query.Sticky(servers(L, 1, "sticky"))
+	return c.pick(L, e, why)
 }
 
 // usherSelect(server) selects it. One that stands for its host alone leaves the

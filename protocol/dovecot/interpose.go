@@ -81,11 +81,7 @@ type link struct {
 	greeting []byte // as far as it has come
 	freezer  *freezer
 
-	// The one that reads it also decides, as long as that is quick: to wake
-	// another goroutine would cost more. overtake fires when it is not, and has
-	// another one read on.
-	overtake *time.Timer
-	ended    chan error // of the reading
+	ended chan error // of the reading
 }
 
 // A relayed request is one AUTH between its line and its answer.
@@ -138,6 +134,9 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 			c.log.Warn("connection", zap.Error(err))
 		}
 	case <-c.stop:
+		if c.keeper != nil {
+			c.handOver()
+		}
 	}
 	if l := c.present(); l != nil {
 		l.out.finish()
@@ -222,7 +221,7 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 		for _, m := range kept.Mechs {
 			l.mechs[m] = true
 		}
-		l.ready = kept.Ready
+		l.ready, l.greeting = kept.Ready, kept.Greeting
 		in.preload(kept.UpIn)
 		c.mu.Lock()
 		c.link = l
@@ -231,15 +230,8 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
 	l.ended = make(chan error, 1)
-	read := func() {
-		defer c.running.Done()
-		c.readUpstream(ctx, in, l)
-	}
-	l.overtake = time.AfterFunc(time.Hour, func() { c.work.run(read) })
-	defer l.overtake.Stop()
-	l.overtake.Stop()
 	c.running.Add(1)
-	c.work.run(read)
+	c.work.run(func() { c.readUpstream(ctx, in, l) })
 	err = <-l.ended
 	if !l.freezer.stopped(ctx) && ctx.Err() == nil {
 		c.detach(l)
@@ -715,8 +707,14 @@ func (c *relay) tellFail(id uint32, x *relayed, d *proxy.Decision) {
 
 // readUpstream hands the auth server's lines to the client: its greeting in one
 // piece, and what is to be routed by way of the pipeline. It tells l.ended when
-// the connection ends; when it was overtaken, another one does.
+// the connection ends. Who reads also decides, as long as that is quick: to wake
+// another goroutine would cost more. When it is not, another one reads on.
 func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) {
+	defer c.running.Done()
+	overtake := time.AfterFunc(time.Hour, func() {
+		c.work.run(func() { c.readUpstream(ctx, in, l) })
+	})
+	overtake.Stop()
 	for {
 		line, tooLong, err := in.next(0)
 		switch {
@@ -734,9 +732,9 @@ func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) {
 				break
 			}
 			c.running.Add(1) // of the one that may overtake
-			l.overtake.Reset(overtakeAfter)
+			overtake.Reset(overtakeAfter)
 			decide()
-			if !l.overtake.Stop() {
+			if !overtake.Stop() {
 				c.out.flush()
 				return
 			}

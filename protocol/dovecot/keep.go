@@ -42,8 +42,9 @@ type keptState struct {
 	Greeted  bool
 	Foreign  bool
 	Born     time.Time
-	Linked   bool // the upstream's connection comes along
-	Ready    bool // and has greeted
+	Linked   bool   // the upstream's connection comes along
+	Ready    bool   // and has greeted
+	Greeting []byte // as far as it came
 	Mechs    []string
 	UpIn     []byte // read from it and not yet looked at
 }
@@ -110,15 +111,24 @@ func newFreezer(conn net.Conn, in *lineReader) *freezer {
 	return &freezer{conn: conn, in: in, frozen: make(chan struct{}), thaw: make(chan struct{})}
 }
 
-// ask stops the reading.
+// ask stops the reading. It asks again, since the reader may just have set a
+// deadline of its own.
 func (f *freezer) ask() {
 	f.mu.Lock()
 	f.asked = true
 	f.mu.Unlock()
-	if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
-		closeQuietly(f.conn)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			closeQuietly(f.conn)
+		}
+		select {
+		case <-f.frozen:
+			return
+		case <-again.C:
+		}
 	}
-	<-f.frozen
 }
 
 // stopped is called by the reader for its last error: it reports whether the
@@ -158,7 +168,7 @@ func (c *relay) handOver() bool {
 	}
 	// The upstream may have gone in this very moment.
 	if l != nil && c.link == l && !l.out.failed() {
-		state.Linked, state.Ready, state.UpIn = true, l.ready, l.freezer.in.unread()
+		state.Linked, state.Ready, state.UpIn, state.Greeting = true, l.ready, l.freezer.in.unread(), l.greeting
 		for m := range l.mechs {
 			state.Mechs = append(state.Mechs, m)
 		}

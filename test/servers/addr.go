@@ -21,22 +21,31 @@ var nextPort, nextClient atomic.Uint32
 
 func init() { nextPort.Store(uint32(os.Getpid()*131) % portCount) }
 
-// Port returns a TCP port that is free on ip.
-func Port(t testing.TB, ip string) int {
+// Port returns a TCP port that is free on each ip.
+func Port(t testing.TB, ips ...string) int {
 	t.Helper()
 	for range 100 {
 		port := firstPort + int(nextPort.Add(1)%portCount)
+		if free(t, port, ips) {
+			return port
+		}
+	}
+	t.Fatalf("no free port on %s", ips)
+	return 0
+}
+
+func free(t testing.TB, port int, ips []string) bool {
+	t.Helper()
+	for _, ip := range ips {
 		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
 		if err != nil {
-			continue
+			return false
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		return port
 	}
-	t.Fatalf("no free port on %s", ip)
-	return 0
+	return true
 }
 
 // Addr returns ip:port with a free port.

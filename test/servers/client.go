@@ -13,7 +13,7 @@ import (
 // Closed when the server hung up without a word.
 type Client struct {
 	*Conn
-	Protocol string // imap, pop3, smtp
+	Protocol string // imap, pop3, smtp, submission, sieve, lmtp
 	IP       string // its own address
 
 	tags int
@@ -58,8 +58,8 @@ func DialProxied(t testing.TB, protocol, addr, rip string) *Client {
 	return c
 }
 
-// Greeting reads the server's greeting, for SMTP also the answer to EHLO. Dial
-// has done so.
+// Greeting reads the server's greeting, for SMTP also the answer to EHLO (LHLO
+// for LMTP). Dial has done so.
 func (c *Client) Greeting() {
 	c.t.Helper()
 	switch c.Protocol {
@@ -67,16 +67,22 @@ func (c *Client) Greeting() {
 		c.ExpectPattern(`^\* OK `)
 	case "pop3":
 		c.ExpectPattern(`^\+OK`)
-	case "smtp":
+	case "smtp", "submission":
 		c.ExpectPattern(`^220 `)
-		c.ehlo()
+		c.hello("EHLO")
+	case "lmtp":
+		c.ExpectPattern(`^220 `)
+		c.hello("LHLO")
+	case "sieve":
+		c.sieveCapabilities()
 	default:
 		c.t.Fatalf("no client for %q", c.Protocol)
 	}
 }
 
-// Login logs in the plain way: IMAP LOGIN, POP3 USER and PASS, SMTP AUTH LOGIN.
-// IMAP's strings are quoted: no CR, LF and NUL.
+// Login logs in the plain way: IMAP LOGIN, POP3 USER and PASS, SMTP AUTH LOGIN;
+// ManageSieve has none and takes AUTHENTICATE PLAIN. IMAP's strings are quoted:
+// no CR, LF and NUL.
 func (c *Client) Login(user, pass string) string {
 	c.t.Helper()
 	switch c.Protocol {
@@ -84,6 +90,8 @@ func (c *Client) Login(user, pass string) string {
 		return c.imapLogin(user, pass)
 	case "pop3":
 		return c.pop3Login(user, pass)
+	case "sieve":
+		return c.AuthPlain(user, pass, true)
 	default:
 		return c.smtpLogin(user, pass)
 	}
@@ -99,6 +107,8 @@ func (c *Client) AuthPlain(user, pass string, initial bool) string {
 		return c.imapPlain(resp, initial)
 	case "pop3":
 		return c.pop3Plain(resp, initial)
+	case "sieve":
+		return c.sievePlain(resp, initial)
 	default:
 		return c.smtpPlain(resp, initial)
 	}
@@ -107,7 +117,7 @@ func (c *Client) AuthPlain(user, pass string, initial bool) string {
 // OK reports whether reply is that of a login that went well.
 func (c *Client) OK(reply string) bool {
 	switch c.Protocol {
-	case "imap":
+	case "imap", "sieve":
 		return strings.HasPrefix(reply, "OK")
 	case "pop3":
 		return strings.HasPrefix(reply, "+OK")
@@ -125,6 +135,8 @@ func (c *Client) Backend() string {
 		return c.imapBackend()
 	case "pop3":
 		return c.pop3Backend()
+	case "sieve":
+		return c.sieveBackend()
 	default:
 		return c.smtpBackend()
 	}

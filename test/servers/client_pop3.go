@@ -3,7 +3,9 @@ package servers
 func (c *Client) pop3Login(user, pass string) string {
 	c.t.Helper()
 	c.Writeln("USER " + user)
-	c.ExpectPattern(`^\+OK`)
+	if reply := final(c.Read()); !c.OK(reply) {
+		return reply // Dovecot has lost its auth server
+	}
 	c.Writeln("PASS " + pass)
 	return final(c.Read())
 }

@@ -4,9 +4,10 @@ import (
 	"regexp"
 )
 
-func (c *Client) ehlo() {
+// hello says EHLO or LHLO.
+func (c *Client) hello(verb string) {
 	c.t.Helper()
-	c.Writeln("EHLO client.example")
+	c.Writeln(verb + " client.example")
 	for {
 		if line := c.ExpectPattern(`^250`); line[3] == ' ' {
 			return
@@ -36,11 +37,12 @@ func (c *Client) smtpPlain(resp string, initial bool) string {
 	return final(c.Read())
 }
 
-var sinkLine = regexp.MustCompile(`^250 (\S+) for (\S+)$`)
+// sinkLine is SMTPSink's answer to VRFY, alone or relayed by Dovecot's submission.
+var sinkLine = regexp.MustCompile(`^250 (?:2\.0\.0 )?(\S+) for (\S+)$`)
 
 func (c *Client) smtpBackend() string {
 	c.t.Helper()
-	c.Writeln("NOOP")
+	c.Writeln("VRFY postmaster")
 	line := c.Readln()
 	m := sinkLine.FindStringSubmatch(line)
 	if m == nil {
@@ -55,7 +57,7 @@ func (c *Client) SMTPStartTLS(cert *Certificate) {
 	c.Writeln("STARTTLS")
 	c.ExpectPattern(`^220 `)
 	c.StartTLS(cert)
-	c.ehlo()
+	c.hello("EHLO")
 }
 
 // LoginInitial logs in by AUTH LOGIN with the user name as initial response.

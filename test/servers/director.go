@@ -24,6 +24,7 @@ type Director struct {
 // director_mail_servers has them. settings follow the usual ones.
 func StartDirector(t testing.TB, passwd, hosts, settings string) *Director {
 	t.Helper()
+	NeedDovecot23(t)
 	dir := Dir(t)
 	makeSocketFolders(t, dir)
 	conf := WriteFile(t, fmt.Sprintf(`base_dir = %[1]s/run
@@ -126,9 +127,15 @@ func dialSocket(t testing.TB, path string) *AuthClient {
 // Say sends lines.
 func (a *AuthClient) Say(lines ...string) {
 	a.t.Helper()
-	if _, err := a.c.Write([]byte(strings.Join(lines, "\n") + "\n")); err != nil {
+	if err := a.TrySay(lines...); err != nil {
 		a.t.Fatal(err)
 	}
+}
+
+// TrySay is Say for one who may be hung up on.
+func (a *AuthClient) TrySay(lines ...string) error {
+	_, err := a.c.Write([]byte(strings.Join(lines, "\n") + "\n"))
+	return err
 }
 
 // Hear returns the next line; at the connection's end, Closed.

@@ -4,14 +4,20 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"text/template"
 )
 
 // Users are names and passwords that a server accepts.
@@ -44,75 +50,128 @@ func (u Users) names() []string {
 	return names
 }
 
+// DoveadmPassword is what the doveadm servers of all instances ask for.
+const DoveadmPassword = "doveadm of the tests"
+
+// LoginProtocols are those of a Dovecot that users log in by.
+var LoginProtocols = []string{"imap", "pop3", "submission", "sieve"}
+
 // A Dovecot is a running instance with a base_dir of its own.
 type Dovecot struct {
 	*Process
 	Base string            // base_dir
-	Addr map[string]string // protocol: ip:port, for imap and pop3
+	Addr map[string]string // ip:port of each of LoginProtocols, of lmtp and of doveadm
+
+	conf string // path of its configuration
+	mail string // of a backend: the folder of homes
 }
 
-// startDovecot runs an instance with settings after the ones that every
-// instance of a test has. Logs go to stderr.
-func startDovecot(t testing.TB, name, dir, ip string, tls *Certificate, settings string) *Dovecot {
+// A dialect is how one Dovecot version writes its configuration: the templates
+// "backend" and "proxy", each a whole dovecot.conf, and "site", what a proxy has
+// instead of deploy's site.conf. They get a dovecotConf.
+type dialect struct {
+	name     string // as in the names of tests: Dovecot23
+	deploy   string // folder below deploy/
+	versions string // the settings that must come first
+	*template.Template
+}
+
+// dovecotConf is what the configurations of the tests' instances differ in.
+type dovecotConf struct {
+	Dir, Name, IP string
+	Port          map[string]int // by protocol; missing: a free one
+	TLS           *Certificate   // or nil
+	Passwd        string         // path
+	Relay         string         // port of the server behind submission
+	Settings      string         // more of them, in the dialect
+}
+
+// DovecotVersion is the installed one, as in the names of tests: Dovecot23 or
+// Dovecot24.
+func DovecotVersion(t testing.TB) string { return installedDialect(t).name }
+
+func installedDialect(t testing.TB) *dialect {
 	t.Helper()
-	d := &Dovecot{
-		Base: filepath.Join(dir, "run"),
-		Addr: map[string]string{"imap": Addr(t, ip), "pop3": Addr(t, ip)},
+	version, err := dovecotVersion()
+	if err != nil {
+		t.Fatal(err)
 	}
-	ssl := "ssl = no\n"
-	if tls != nil {
-		ssl = fmt.Sprintf("ssl = yes\nssl_cert = <%s\nssl_key = <%s\n", tls.CertFile, tls.KeyFile)
+	switch {
+	case strings.HasPrefix(version, "2.3."):
+		return dovecot23
+	case strings.HasPrefix(version, "2.4."):
+		return dovecot24
+	default:
+		t.Fatalf("no configuration for Dovecot %s", version)
+		return nil
 	}
-	_, imap := splitAddr(t, d.Addr["imap"])
-	_, pop3 := splitAddr(t, d.Addr["pop3"])
-	conf := WriteFile(t, fmt.Sprintf(`base_dir = %[1]s/run
-state_dir = %[1]s/state
-instance_name = %[2]s
-log_path = /dev/stderr
-listen = %[3]s
-protocols = imap pop3
-disable_plaintext_auth = no
-auth_failure_delay = 0
-auth_username_chars =
-mail_max_userip_connections = 0
-%[4]s
-# No penalty for wrong passwords: whole tests come from one machine.
-service anvil {
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
 }
-# imap: one process for all logins; pop3: one a login, Dovecot's default.
-service imap-login {
-  service_count = 0
-  inet_listener imap {
-    port = %[5]s
-  }
-  inet_listener imaps {
-    port = 0
-  }
-}
-service pop3-login {
-  inet_listener pop3 {
-    port = %[6]s
-  }
-  inet_listener pop3s {
-    port = 0
-  }
-}
-%[7]s`, dir, name, ip, ssl, imap, pop3, settings), dir, "dovecot.conf")
 
-	d.Process = Start(t, name, "dovecot", "-F", "-c", conf)
-	d.Logged(t, 0, "that it starts", func(line string) bool {
+var dovecotVersion = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("dovecot", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("dovecot --version: %w", err)
+	}
+	return string(out), nil
+})
+
+// write writes the template into the instance's folder.
+func (d *dialect) write(t testing.TB, template string, c *dovecotConf, file string) string {
+	t.Helper()
+	var b strings.Builder
+	if err := d.ExecuteTemplate(&b, template, c); err != nil {
+		t.Fatal(err)
+	}
+	return WriteFile(t, b.String(), c.Dir, file)
+}
+
+// start fills in the addresses and runs an instance with the template as its
+// configuration. Logs go to stderr.
+func (d *dialect) start(t testing.TB, template string, c *dovecotConf) *Dovecot {
+	t.Helper()
+	i := &Dovecot{Base: filepath.Join(c.Dir, "run"), Addr: map[string]string{}}
+	if c.Port == nil {
+		c.Port = map[string]int{}
+	}
+	for _, protocol := range append([]string{"lmtp", "doveadm"}, LoginProtocols...) {
+		if c.Port[protocol] == 0 {
+			c.Port[protocol] = Port(t, c.IP)
+		}
+		i.Addr[protocol] = net.JoinHostPort(c.IP, strconv.Itoa(c.Port[protocol]))
+	}
+	if template == "proxy" {
+		d.copyDeployed(t, c)
+	}
+	i.conf = d.write(t, template, c, "dovecot.conf")
+	i.Process = Start(t, c.Name, "dovecot", "-F", "-c", i.conf)
+	i.Logged(t, 0, "that it starts", func(line string) bool {
 		return strings.Contains(line, "starting up")
 	})
-	return d
+	return i
 }
 
-// StartDovecotBackend runs a mail server on ip (imap and pop3, free ports).
-// Every user's INBOX has one message that names ip, see Client.Backend. With
-// tls it offers STARTTLS.
+// StartDovecotBackend runs a mail server on ip, all protocols, free ports. Every
+// user's INBOX has one message that names ip, see Client.Backend; the relay
+// behind submission and managesieve's IMPLEMENTATION name it too. With tls it
+// offers STARTTLS.
 func StartDovecotBackend(t testing.TB, ip string, users Users, tls *Certificate) *Dovecot {
+	t.Helper()
+	return startBackend(t, ip, users, nil, tls, Port(t, ip))
+}
+
+// StartDovecotBackends runs one on each ip. Their doveadm servers have the same
+// port, since a proxy knows one only: its doveadm_port. They also have the users
+// in more, without a message: there may be many.
+func StartDovecotBackends(t testing.TB, ips []string, users, more Users) (backends []*Dovecot, doveadmPort int) {
+	t.Helper()
+	doveadmPort = Port(t, ips...)
+	for _, ip := range ips {
+		backends = append(backends, startBackend(t, ip, users, more, nil, doveadmPort))
+	}
+	return backends, doveadmPort
+}
+
+func startBackend(t testing.TB, ip string, users, more Users, tls *Certificate, doveadmPort int) *Dovecot {
 	t.Helper()
 	dir := Dir(t)
 	mail := mkdir(t, 0o755, dir, "mail")
@@ -120,19 +179,63 @@ func StartDovecotBackend(t testing.TB, ip string, users Users, tls *Certificate)
 		makeMaildir(t, filepath.Join(mail, name, "Maildir"), ip)
 	}
 	chown(t, "nobody", mail)
-	return startDovecot(t, "backend-"+ip, dir, ip, tls, fmt.Sprintf(`login_greeting = backend %[1]s
-login_trusted_networks = 127.0.0.0/8
-mail_location = maildir:~/Maildir
-first_valid_uid = 1
-passdb {
-  driver = passwd-file
-  args = %[2]s
+	_, relay := splitAddr(t, StartSMTPSink(t, ip).Addr)
+	all := maps.Clone(users)
+	maps.Copy(all, more)
+	d := installedDialect(t).start(t, "backend", &dovecotConf{
+		Dir: dir, Name: "backend-" + ip, IP: ip, TLS: tls, Passwd: all.Passwd(t, dir, "passwd"), Relay: relay,
+		Port: map[string]int{"doveadm": doveadmPort},
+	})
+	d.mail = mail
+	return d
 }
-userdb {
-  driver = static
-  args = uid=nobody gid=nogroup home=%[3]s/%%u
+
+// Delivered returns the subjects of what a user of this backend has got over
+// lmtp, sorted.
+func (d *Dovecot) Delivered(t testing.TB, user string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(d.mail, user, "Maildir", "new", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var subjects []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if subject, ok := strings.CutPrefix(line, "Subject: "); ok && !markLine.MatchString(line) {
+				subjects = append(subjects, strings.TrimSpace(subject))
+			}
+		}
+	}
+	slices.Sort(subjects)
+	return subjects
 }
-`, ip, users.Passwd(t, dir, "passwd"), mail))
+
+// HasMailbox reports whether a user has that mailbox at this backend.
+func (d *Dovecot) HasMailbox(t testing.TB, user, mailbox string) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(d.mail, user, "Maildir", "."+mailbox))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// Doveadm runs doveadm with this instance's configuration and returns what it
+// prints and its exit status.
+func (d *Dovecot) Doveadm(t testing.TB, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	return run(t, "doveadm", append([]string{"-c", d.conf}, args...)...)
+}
+
+// StartDoveadm is Doveadm for a command that takes long: its log has what the
+// command prints.
+func (d *Dovecot) StartDoveadm(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return Start(t, "doveadm", append([]string{"doveadm", "-c", d.conf}, args...)...)
 }
 
 // makeMaildir makes a Maildir with one message, which names ip.

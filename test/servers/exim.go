@@ -31,6 +31,7 @@ type EximOptions struct {
 // from those who are authenticated, and from nobody else.
 func StartExim(t testing.TB, o EximOptions) *Exim {
 	t.Helper()
+	NeedOthers(t)
 	dir := Dir(t)
 	spool := mkdir(t, 0o700, dir, "spool")
 	chown(t, "Debian-exim", spool)

@@ -28,6 +28,7 @@ type NginxOptions struct {
 // stands, and a usher-site.conf of its own.
 func StartNginx(t testing.TB, o NginxOptions) *Nginx {
 	t.Helper()
+	NeedOthers(t)
 	dir := Dir(t)
 	n := &Nginx{Addr: map[string]string{}}
 

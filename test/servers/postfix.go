@@ -41,6 +41,7 @@ type PostfixOptions struct {
 // Its server processes connect to usher when the first mail client comes.
 func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()
+	NeedOthers(t)
 	dir := Dir(t)
 	etc, queue, data := mkdir(t, 0o755, dir, "etc"), mkdir(t, 0o755, dir, "queue"), mkdir(t, 0o700, dir, "data")
 	chown(t, "postfix", data)

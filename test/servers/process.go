@@ -1,9 +1,12 @@
 package servers
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +63,9 @@ func (p *Process) show() {
 	}
 }
 
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Signal sends sig to the process itself.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.t.Helper()
@@ -114,4 +120,19 @@ func (p *Process) Kill() {
 func (p *Process) Logged(t testing.TB, from int, what string, match func(line string) bool) string {
 	t.Helper()
 	return p.Log.Wait(t, p.done, from, what, match)
+}
+
+// run runs a program to its end.
+func run(t testing.TB, program string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
+		t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }

@@ -5,21 +5,44 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
+var onlyDovecot = flag.Bool("only-dovecot", false, "no server but Dovecot is here: skip the tests that start another")
+
+// OnlyDovecot reports that servers other than Dovecot are not to be run.
+func OnlyDovecot() bool { return *onlyDovecot }
+
+// NeedOthers skips a test that starts another server than Dovecot when there is
+// to be none.
+func NeedOthers(t testing.TB) {
+	t.Helper()
+	if OnlyDovecot() {
+		t.Skip("-only-dovecot")
+	}
+}
+
+// NeedDovecot23 skips a test of what Dovecot 2.3 alone has.
+func NeedDovecot23(t testing.TB) {
+	t.Helper()
+	if v := DovecotVersion(t); v != dovecot23.name {
+		t.Skipf("of Dovecot 2.3, this is %s", v)
+	}
+}
+
 // Main runs the tests of a package that uses this one. It is the body of
 // TestMain. A missing program is a failure, never a skip: a test that nobody
 // runs proves nothing.
 func Main(m *testing.M) int {
+	flag.Parse()
 	if err := check(); err != nil {
 		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
 		return 1
 	}
 	// The tests wait for servers more than they compute.
-	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
 		return 1
@@ -47,10 +70,16 @@ func check() error {
 		{"dovecot", "dovecot-core"},
 		{"/usr/lib/dovecot/imap-login", "dovecot-imapd"},
 		{"/usr/lib/dovecot/pop3-login", "dovecot-pop3d"},
+		{"/usr/lib/dovecot/lmtp", "dovecot-lmtpd"},
+		{"/usr/lib/dovecot/managesieve-login", "dovecot-managesieved"},
+		{"/usr/lib/dovecot/submission-login", "dovecot-submissiond"},
 		{"postfix", "postfix"},
 		{postfixMaster, "postfix"},
 		{exim, "exim4-daemon-heavy"},
 	} {
+		if OnlyDovecot() && !strings.HasPrefix(need.pkg, "dovecot-") {
+			continue
+		}
 		if _, err := exec.LookPath(need.program); err != nil {
 			return fmt.Errorf("%s is missing: run test/install-deps.sh, or install %s", need.program, need.pkg)
 		}

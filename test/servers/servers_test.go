@@ -58,8 +58,25 @@ func checkLogins(t *testing.T, protocol, addr string, users Users, backend strin
 func TestDovecotBackend(t *testing.T) {
 	t.Parallel()
 	d := StartDovecotBackend(t, "127.0.0.2", users, nil)
-	for protocol, addr := range d.Addr {
-		checkLogins(t, protocol, addr, users, "127.0.0.2")
+	for _, protocol := range LoginProtocols {
+		checkLogins(t, protocol, d.Addr[protocol], users, "127.0.0.2")
+	}
+}
+
+func TestDovecotBackend_LMTP(t *testing.T) {
+	t.Parallel()
+	d := StartDovecotBackend(t, "127.0.0.2", users, nil)
+	c := Dial(t, "lmtp", d.Addr["lmtp"])
+	replies := c.Deliver("hello", "alice@example.org", "nobody@example.org", "bob@example.org")
+	for i, want := range []string{"250 ", "550 ", "250 "} {
+		if !strings.HasPrefix(replies[i], want) {
+			t.Errorf("recipient %d: %q, want %s", i, replies[i], want)
+		}
+	}
+	for user := range users {
+		if got := d.Delivered(t, user); len(got) != 1 || got[0] != "hello" {
+			t.Errorf("%s has got %q", user, got)
+		}
 	}
 }
 
@@ -85,8 +102,8 @@ func TestDovecotProxy(t *testing.T) {
 	backend := StartDovecotBackend(t, "127.0.0.3", users, nil)
 	proxy := StartDovecotProxy(t, "127.0.0.1", users)
 	addHost(t, proxy, backend)
-	for protocol, addr := range proxy.Addr {
-		checkLogins(t, protocol, addr, users, "127.0.0.3")
+	for _, protocol := range LoginProtocols {
+		checkLogins(t, protocol, proxy.Addr[protocol], users, "127.0.0.3")
 	}
 }
 
@@ -125,7 +142,8 @@ func addHost(t *testing.T, proxy *DovecotProxy, backend *Dovecot) {
 				defer func() { _ = up.Close() }()
 				copyLines(up, down, func(f []string) []string {
 					if f[0] == "AUTH" {
-						services.Store(f[1], strings.TrimPrefix(f[3], "service="))
+						_, service, _ := strings.Cut(f[3], "=") // service=, from 2.4 on protocol=
+						services.Store(f[1], service)
 					}
 					return f
 				})

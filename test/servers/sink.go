@@ -2,6 +2,7 @@ package servers
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -12,9 +13,10 @@ import (
 	"time"
 )
 
-// An SMTPSink is a submission server behind nginx, as small as nginx lets it
-// be: it takes XCLIENT, by which nginx says who logged in (nginx does not log in
-// itself), and answers NOOP with its own address and that user.
+// An SMTPSink is an SMTP server, as small as the proxies before it let it be: it
+// takes XCLIENT, by which nginx says who logged in (nginx does not log in
+// itself), and AUTH PLAIN with any password, by which Dovecot's submission-login
+// does, and answers VRFY with its own address and that user.
 type SMTPSink struct {
 	Addr string // ip:port
 
@@ -96,7 +98,7 @@ func (s *SMTPSink) serve(c net.Conn) {
 		verb, args, _ := strings.Cut(lines.Text(), " ")
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			reply = "250-" + s.ip + "\r\n250 XCLIENT NAME ADDR PROTO HELO LOGIN"
+			reply = "250-" + s.ip + "\r\n250-AUTH PLAIN\r\n250 XCLIENT NAME ADDR PROTO HELO LOGIN"
 		case "HELO":
 			reply = "250 " + s.ip
 		case "XCLIENT":
@@ -104,12 +106,28 @@ func (s *SMTPSink) serve(c net.Conn) {
 				login = m[1]
 			}
 			reply = "220 " + s.ip + " ESMTP"
-		case "NOOP":
+		case "AUTH":
+			if m := plainLogin(args); m != "" {
+				login, reply = m, "235 2.7.0 logged in"
+			} else {
+				reply = "535 5.7.8 not PLAIN"
+			}
+		case "VRFY":
 			reply = "250 " + s.ip + " for " + login
 		default:
 			reply = "502 5.5.1 not in this sink"
 		}
 	}
+}
+
+// plainLogin returns the user of `PLAIN <initial response>`, or "".
+func plainLogin(args string) string {
+	mech, resp, _ := strings.Cut(args, " ")
+	text, err := base64.StdEncoding.DecodeString(resp)
+	if f := strings.Split(string(text), "\x00"); err == nil && mech == "PLAIN" && len(f) == 3 {
+		return f[1]
+	}
+	return ""
 }
 
 var xclientLogin = regexp.MustCompile(`(?:^| )LOGIN=(\S+)`)

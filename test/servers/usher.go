@@ -1,8 +1,6 @@
 package servers
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -118,16 +116,7 @@ func Check(t testing.TB, yaml string) (output string, status int) {
 
 func command(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, Binary(t), args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
-		t.Fatalf("usher %s: %v", strings.Join(args, " "), err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	return run(t, Binary(t), args...)
 }
 
 // waitReady asks /readyz until it answers 200.

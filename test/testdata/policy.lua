@@ -18,6 +18,9 @@ function nauthilus_call_filter(request)
   if order == "boom" then
     error("boom")
   elseif order == "refuse" then
+    if request.account:match("^refuse%-7@") then
+      nauthilus_builtin.status_message_set("Moved to mail.example.net")
+    end
     return nauthilus_builtin.FILTER_REJECT, nauthilus_builtin.FILTER_RESULT_OK
   elseif order == "hold" then
     usher.hold(1)
