@@ -19,7 +19,6 @@ type authRig struct {
 	auth   *servers.DovecotAuth
 	usher  *servers.Usher
 	fronts []*front
-	nginx  *servers.Nginx
 }
 
 const utf8Password = "pässwörd €"
@@ -38,9 +37,11 @@ func newAuthRig(t *testing.T, socket func(*servers.DovecotAuth) string, settings
 	r := &authRig{auth: servers.StartDovecotAuth(t, passwd.String(), settings)}
 
 	backend := servers.StartDovecotBackend(t, "127.0.0.2", users, nil).Addr
-	backend["smtp"] = servers.StartSMTPSink(t, "127.0.0.2").Addr
+	if backend["smtp"] = backend["submission"]; !servers.OnlyDovecot() {
+		backend["smtp"] = servers.StartSMTPSink(t, "127.0.0.2").Addr
+	}
 	var inventory strings.Builder
-	for _, protocol := range mailProtocols {
+	for _, protocol := range []string{"imap", "pop3", "smtp", "sieve"} {
 		_, port, err := net.SplitHostPort(backend[protocol])
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +64,10 @@ backend_server_monitoring:
   backend_servers:
 %s`, authHTTP, standalone.Sock, socket(r.auth), r.auth.Userdb, inventory.String()))
 	noSecrets(t, r.usher)
-	r.nginx = servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"})
-	r.fronts = []*front{{"Nginx", r.nginx.Addr}, {"Dovecot23_Standalone", standalone.Addr}}
+	r.fronts = []*front{{servers.DovecotVersion(t) + "_Standalone", standalone.Addr}}
+	if !servers.OnlyDovecot() {
+		r.fronts = append(r.fronts, &front{"Nginx", servers.StartNginx(t, servers.NginxOptions{AuthHTTP: authHTTP + "/auth"}).Addr})
+	}
 	return r
 }
 
@@ -90,6 +93,9 @@ var closed = replies{
 	"imap": regexp.MustCompile(`^NO .*Closed\.`),
 	"pop3": regexp.MustCompile(`^-ERR .*Closed\.`),
 	"smtp": regexp.MustCompile(`^535 .*Closed\.`),
+
+	"submission": regexp.MustCompile(`^535 .*Closed\.`),
+	"sieve":      regexp.MustCompile(`^NO .*Closed\.`),
 }
 
 func TestPassdbDovecot_Logins(t *testing.T) {
@@ -141,6 +147,14 @@ func TestPassdbDovecot_DelayOnce(t *testing.T) {
 		expect(t, protocol, c.Login(user("two", 0), "wrong"), wrongPassword)
 		if took := time.Since(begin); took < 900*time.Millisecond || took > 10*time.Second {
 			t.Errorf("refused after %s, want the auth server's one or two seconds", took)
+		}
+		if fr.name != "Nginx" {
+			expectBackend(t, c, user("two", 0), "127.0.0.2")
+			return
+		}
+		// As nginx does where it is told to wait for nothing.
+		if line, err := c.Read(); err == nil {
+			t.Errorf("nginx goes on after a refusal: %s", line)
 		}
 	})
 }
@@ -240,7 +254,7 @@ func TestPassdbDovecot_Outage(t *testing.T) {
 // usher's answers to look-ups are the auth server's.
 func TestPassdbDovecot_Userdb(t *testing.T) {
 	t.Parallel()
-	auth := servers.StartDovecotAuth(t, mailboxes, "")
+	auth := servers.StartDovecotAuth(t, strings.ReplaceAll(mailboxes, "/%n", ""), "") // 2.4 has other variables
 	c := servers.DialUserdb(t, startUserdb(t, fmt.Sprintf("  - {driver: dovecot, address: \"unix:%s\", userdb_address: \"unix:%s\"}\n", auth.Client, auth.Userdb)))
 	direct := servers.DialUserdb(t, auth.Userdb)
 	for n, user := range []string{"alice@example.org", "Alice@Example.ORG", "bob", "old", "locked", "nobody"} {
@@ -270,7 +284,7 @@ func TestPassdbDovecot_Userdb(t *testing.T) {
 // Without an address to look users up at, nobody is told that a user is unknown.
 func TestPassdbDovecot_NoUserdb(t *testing.T) {
 	t.Parallel()
-	auth := servers.StartDovecotAuth(t, mailboxes, "")
+	auth := servers.StartDovecotAuth(t, "", "")
 	c := servers.DialUserdb(t, startUserdb(t, fmt.Sprintf("  - {driver: dovecot, address: \"unix:%s\"}\n", auth.Client)))
 	for line, want := range map[string]string{
 		"PASS\t1\tbob\tservice=lmtp": "FAIL 1 code=temp_fail",

@@ -67,7 +67,7 @@ type Dovecot struct {
 }
 
 // A dialect is how one Dovecot version writes its configuration: the templates
-// "backend" and "proxy", each a whole dovecot.conf, and "site", what a proxy has
+// "backend", "proxy" and "auth", each a whole dovecot.conf, and "site", what a proxy has
 // instead of deploy's site.conf. They get a dovecotConf.
 type dialect struct {
 	name     string // as in the names of tests: Dovecot23

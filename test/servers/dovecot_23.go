@@ -108,6 +108,38 @@ userdb {
 }
 {{end}}
 
+{{define "auth"}}
+base_dir = {{.Dir}}/run
+state_dir = {{.Dir}}/state
+instance_name = {{.Name}}
+log_path = /dev/stderr
+protocols =
+ssl = no
+disable_plaintext_auth = no
+auth_username_chars =
+auth_mechanisms = plain login external
+passdb {
+  driver = passwd-file
+  args = {{.Passwd}}
+}
+userdb {
+  driver = passwd-file
+  args = {{.Passwd}}
+  default_fields = uid=nobody gid=nogroup home=/nonexistent
+}
+service auth {
+  unix_listener auth-client {
+    mode = 0666
+  }
+}
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+{{.Settings}}
+{{end}}
+
 {{define "site"}}
 {{template "doveadm and lmtp" .}}
 doveadm_password = ` + DoveadmPassword + `

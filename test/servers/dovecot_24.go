@@ -119,6 +119,42 @@ userdb passwd-file {
 }
 {{end}}
 
+{{define "auth"}}
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+base_dir = {{.Dir}}/run
+state_dir = {{.Dir}}/state
+instance_name = {{.Name}}
+log_path = /dev/stderr
+protocols =
+ssl = no
+auth_allow_cleartext = yes
+auth_username_chars =
+auth_mechanisms = plain login external
+passdb passwd-file {
+  passwd_file_path = {{.Passwd}}
+}
+userdb passwd-file {
+  passwd_file_path = {{.Passwd}}
+  fields {
+    uid = nobody
+    gid = nogroup
+    home = /nonexistent
+  }
+}
+service auth {
+  unix_listener auth-client {
+    mode = 0666
+  }
+}
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+{{.Settings}}
+{{end}}
+
 {{define "site"}}
 {{template "doveadm and lmtp" .}}
 doveadm_password = ` + DoveadmPassword + `
