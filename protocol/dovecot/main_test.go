@@ -165,6 +165,10 @@ var verdicts = map[string]func(r *proxy.Request, n int, d *proxy.Decision){
 			*d = proxy.Decision{Outcome: proxy.Held, Wait: time.Millisecond, User: d.User}
 		}
 	},
+	"mech": func(_ *proxy.Request, _ int, d *proxy.Decision) {
+		d.Fields = []proxy.Attr{{Name: "proxy_mech", Value: "PLAIN"}}
+	},
+
 	"unknown": outcome(proxy.Denied, proxy.UnknownUser, ""),
 
 	"kept": outcome(proxy.Held, proxy.ByOperator, ""),

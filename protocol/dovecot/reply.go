@@ -67,8 +67,9 @@ type routing struct {
 	masterPass proxy.Secret
 }
 
-// appendOK writes standalone's OK, or PASS, for a routed or passed decision.
-func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision) []byte {
+// appendOK writes standalone's OK, or PASS, for a routed or passed decision. mech
+// is the client's mechanism.
+func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision, mech string) []byte {
 	b = appendCommand(b, verb, id)
 	b = appendField(b, "user", d.User)
 	if d.Outcome == proxy.Passed {
@@ -76,11 +77,13 @@ func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision)
 	}
 	b = append(b, "\tproxy"...)
 	tls := false
+	_, token := tokenErrors[mech]
 	set := func(name, value string, bare bool) {
 		if slices.Contains(reserved, name) {
 			return
 		}
 		tls = tls || name == "ssl" || name == "starttls"
+		token = token && name != "proxy_mech"
 		b = append(b, '\t')
 		b = append(b, name...)
 		if !bare {
@@ -103,6 +106,9 @@ func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision)
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
 	b = appendTLS(b, d.Entry, tls)
+	if token {
+		b = appendField(b, "proxy_mech", mech) // what the backend is shown is no password
+	}
 	// All mechanisms here show the password, and one that is empty proves
 	// nothing: the configured master user is not for them.
 	if !d.Password.IsEmpty() {

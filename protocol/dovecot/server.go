@@ -35,7 +35,7 @@ type Options struct {
 	// socket, or host:port. Empty: standalone.
 	Upstream string
 	// Mechanisms are offered in standalone mode, and before an upstream that
-	// was never seen: PLAIN, LOGIN.
+	// was never seen: PLAIN, LOGIN, OAUTHBEARER, XOAUTH2.
 	Mechanisms []string
 	// Directory answers USER and LIST of a userdb server without upstream.
 	Directory Directory
@@ -79,7 +79,7 @@ type Server struct {
 }
 
 // Mechanisms that standalone mode can serve, with their MECH flags.
-var mechFlags = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext"}
+var mechFlags = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext", "OAUTHBEARER": "plaintext", "XOAUTH2": "plaintext"}
 
 // New checks the options of a server of the auth protocol. It starts nothing.
 func New(opt Options) (*Server, error) {
@@ -90,7 +90,7 @@ func New(opt Options) (*Server, error) {
 	for i, m := range opt.Mechanisms {
 		opt.Mechanisms[i] = strings.ToUpper(m)
 		if _, ok := mechFlags[opt.Mechanisms[i]]; !ok {
-			return nil, fmt.Errorf("dovecot: mechanism %q can't be served standalone; expected PLAIN or LOGIN", m)
+			return nil, fmt.Errorf("dovecot: mechanism %q can't be served standalone; expected PLAIN, LOGIN, OAUTHBEARER or XOAUTH2", m)
 		}
 	}
 	s, err := newServer(opt)

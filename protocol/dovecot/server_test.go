@@ -404,7 +404,7 @@ func TestNewFaults(t *testing.T) {
 		{"handler", func(o *Options) { o.Handler = nil }, "dovecot: no handler"},
 		{"outstanding", func(o *Options) { o.MaxOutstanding = 0 }, "dovecot: outstanding_per_connection is under 1"},
 		{"mechanisms", func(o *Options) { o.Mechanisms = nil }, "dovecot: no mechanisms to offer"},
-		{"mechanism", func(o *Options) { o.Mechanisms = []string{"cram-md5"} }, `dovecot: mechanism "cram-md5" can't be served standalone; expected PLAIN or LOGIN`},
+		{"mechanism", func(o *Options) { o.Mechanisms = []string{"cram-md5"} }, `dovecot: mechanism "cram-md5" can't be served standalone; expected PLAIN, LOGIN, OAUTHBEARER or XOAUTH2`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

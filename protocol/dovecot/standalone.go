@@ -48,6 +48,10 @@ type exchange struct {
 	// The reading goroutine's own:
 	named    bool // LOGIN: the user name came
 	deciding bool // the SASL exchange is complete
+
+	// Of a token that was refused: what the client will be told once it has
+	// answered to the reason. authConn.mu guards it.
+	refused *proxy.Decision
 }
 
 // standalone serves a connection.
@@ -264,7 +268,7 @@ func (c *authConn) offers(mech string) bool {
 func (c *authConn) expire(now time.Time) bool {
 	n := len(c.pending)
 	for id, x := range c.pending {
-		if !x.deciding && now.Sub(x.began) > saslTimeout {
+		if (!x.deciding || x.refused != nil) && now.Sub(x.began) > saslTimeout {
 			x.gone.Store(true)
 			delete(c.pending, id)
 		}
@@ -275,7 +279,16 @@ func (c *authConn) expire(now time.Time) bool {
 func (c *authConn) handleCont(ctx context.Context, id uint32, data string) {
 	c.mu.Lock()
 	x := c.pending[id]
+	var refused *proxy.Decision
+	if x != nil {
+		refused = x.refused
+	}
 	c.mu.Unlock()
+	if refused != nil {
+		c.drop(id)
+		c.tell(x, refused)
+		return
+	}
 	if x == nil || x.deciding {
 		c.out.queue(append(appendCommand(nil, "FAIL", id), "\treason=Authentication request timed out\n"...))
 		c.drop(id)
@@ -315,22 +328,28 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 		return
 	}
 	r := &x.auth.req
-	switch {
-	case x.auth.mech == "LOGIN" && !x.named:
-		r.User, x.named = string(raw), true
-		c.challenge(x)
-		return
-	case x.auth.mech == "LOGIN":
-		r.Password = proxy.NewSecret(string(raw))
-	default:
-		user, pass, err := parsePlain(string(raw))
-		if err != nil {
-			c.log.Debug("bad PLAIN", zap.Error(err))
-			c.refuse(x.id, r, "")
+	var user, secret string
+	switch x.auth.mech {
+	case "LOGIN":
+		if !x.named {
+			r.User, x.named = string(raw), true
+			c.challenge(x)
 			return
 		}
-		r.User, r.Password = user, proxy.NewSecret(pass)
+		user, secret = r.User, string(raw)
+	case "OAUTHBEARER":
+		user, secret, err = parseOAuthBearer(string(raw))
+	case "XOAUTH2":
+		user, secret, err = parseXOAuth2(string(raw))
+	default:
+		user, secret, err = parsePlain(string(raw))
 	}
+	if err != nil {
+		c.log.Info("bad SASL message", zap.Error(err))
+		c.refuse(x.id, r, "")
+		return
+	}
+	r.User, r.Password = user, proxy.NewSecret(secret)
 	x.deciding = true
 	c.mu.Lock()
 	c.active++
@@ -344,6 +363,19 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 		}
 		c.answer(x, &d)
 	})
+}
+
+// explain tells the reason of a refused token, and reports whether the mechanism
+// has it so: then the client speaks next. c.mu is held.
+func (c *authConn) explain(x *exchange, d *proxy.Decision) bool {
+	text, ok := tokenErrors[x.auth.mech]
+	if !ok || d.Outcome != proxy.Denied || x.refused != nil {
+		return false
+	}
+	x.refused = d
+	b := append(appendCommand(nil, "CONT", x.id), '\t')
+	c.out.queue(append(base64.StdEncoding.AppendEncode(b, []byte(text)), '\n'))
+	return true
 }
 
 // giveUp tells whoever still waits to try later.
@@ -366,12 +398,17 @@ func (c *authConn) giveUp() {
 func (c *authConn) answer(x *exchange, d *proxy.Decision) {
 	c.mu.Lock()
 	c.active--
-	gone := x.gone.Swap(true)
-	if !gone {
+	gone := x.gone.Load()
+	explained := !gone && c.explain(x, d)
+	if !gone && !explained {
+		x.gone.Store(true)
 		delete(c.pending, x.id)
 	}
 	c.mu.Unlock()
-	if !gone {
+	switch {
+	case explained:
+		c.out.flush()
+	case !gone:
 		c.tell(x, d)
 	}
 }
@@ -387,7 +424,7 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 	}
 	var b []byte
 	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d), x.id, d)
+		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d, x.auth.mech), x.id, d)
 	} else {
 		b = appendFail(nil, x.id, d)
 	}

@@ -30,9 +30,12 @@ var update = flag.Bool("update", false, "write what usher answers into testdata/
 // settings are what a transcript's server has besides testOptions, by the
 // file's name.
 var settings = map[string]func(*Options){
-	"overload":          func(o *Options) { o.MaxOutstanding = 2 },
-	"relay_overload":    func(o *Options) { o.MaxOutstanding = 1 },
-	"require_secured":   func(o *Options) { o.RequireSecured = true },
+	"overload":        func(o *Options) { o.MaxOutstanding = 2 },
+	"relay_overload":  func(o *Options) { o.MaxOutstanding = 1 },
+	"require_secured": func(o *Options) { o.RequireSecured = true },
+	"oauth": func(o *Options) {
+		o.Mechanisms = []string{"PLAIN", "OAUTHBEARER", "XOAUTH2"}
+	},
 	"hold_expiry":       func(o *Options) { o.HoldLimit = 30 * time.Millisecond },
 	"relay_hold_expiry": func(o *Options) { o.HoldLimit = 30 * time.Millisecond },
 	"master": func(o *Options) {

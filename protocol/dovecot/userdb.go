@@ -337,7 +337,7 @@ func (c *userdbConn) answer(id uint32, x *lookup, rest string) {
 		if !c.take(id, x) {
 			return
 		}
-		b = c.appendPass(nil, id, &d, func(b []byte) []byte { return c.route.appendOK(b, "PASS", id, &d) })
+		b = c.appendPass(nil, id, &d, func(b []byte) []byte { return c.route.appendOK(b, "PASS", id, &d, "") })
 	case "USER":
 		b = c.user(id, x)
 	case "LIST":

@@ -47,3 +47,7 @@ func withoutPassword(method string) bool {
 	}
 	return false
 }
+
+// isToken reports whether what a method shows as password is a bearer token: it
+// must not be compared with a password.
+func isToken(method string) bool { return method == "xoauth2" || method == "oauthbearer" }

@@ -29,7 +29,7 @@ const (
 // in lower case (ASCII), as Dovecot's default auth_username_format does.
 //
 // It compares plaintext passwords. Methods that show none (apop, cram-md5,
-// external) are refused as bad requests.
+// external) or a token (xoauth2, oauthbearer) are refused as bad requests.
 //
 // The file is read again when it changes, by the login that first sees it; the
 // others go on with what was read before. So do all while the file is broken or
@@ -133,7 +133,7 @@ func (f *PasswdFile) decoy(ctx context.Context, r *proxy.Request) error {
 func (f *PasswdFile) usable(r *proxy.Request) error {
 	password := r.Password.Reveal()
 	switch {
-	case withoutPassword(r.Method), len(password) > maxPassword:
+	case withoutPassword(r.Method), isToken(r.Method), len(password) > maxPassword:
 		return deny(f.Name(), proxy.BadRequest, "")
 	case password == "":
 		return deny(f.Name(), proxy.BadPassword, "")

@@ -1,0 +1,119 @@
+package dovecot
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Faults of an OAUTHBEARER or XOAUTH2 message.
+var (
+	errNoToken = errors.New("no bearer token (auth=Bearer TOKEN)")
+	errNoName  = errors.New("no user name")
+)
+
+// tokenErrors are what a client whose token was refused is told before the end of
+// the exchange (RFC 7628 section 3.2.2; XOAUTH2 as Gmail and Dovecot have it). It
+// answers something, and only then comes FAIL.
+var tokenErrors = map[string]string{
+	"OAUTHBEARER": `{"status":"invalid_token"}`,
+	"XOAUTH2":     `{"status":"401","schemes":"bearer","scope":"mail"}`,
+}
+
+// parseOAuthBearer splits the message of SASL OAUTHBEARER (RFC 7628 section 3.1):
+// a GS2 header (RFC 5801 section 4), 0x01, then key=value pairs, 0x01 behind each
+// of them and behind the last. The user is the header's authzid, without which
+// nobody would know whose the token is.
+func parseOAuthBearer(s string) (user, token string, err error) {
+	header, rest, ok := strings.Cut(s, "\x01")
+	if !ok {
+		return "", "", errors.New("OAUTHBEARER: no key=value pairs")
+	}
+	flag, header, ok := strings.Cut(header, ",")
+	switch {
+	case !ok:
+		return "", "", errors.New("OAUTHBEARER: no GS2 header")
+	case flag != "n" && flag != "y":
+		return "", "", errors.New("OAUTHBEARER: GS2 header: expected n or y (no channel binding)")
+	}
+	authzid, ok := strings.CutSuffix(header, ",")
+	if !ok || strings.Contains(authzid, ",") {
+		return "", "", errors.New("OAUTHBEARER: the GS2 header does not end")
+	}
+	if user, ok = strings.CutPrefix(authzid, "a="); !ok || user == "" {
+		return "", "", fmt.Errorf("OAUTHBEARER: %w (a=USER in the GS2 header)", errNoName)
+	}
+	if user, ok = unescapeName(user); !ok {
+		return "", "", errors.New("OAUTHBEARER: = in the user name; expected =2C or =3D")
+	}
+	if token, err = bearer(rest, nil); err != nil {
+		return "", "", fmt.Errorf("OAUTHBEARER: %w", err)
+	}
+	return user, token, nil
+}
+
+// parseXOAuth2 splits Google's forerunner of it: user=USER, 0x01, auth=Bearer
+// TOKEN, 0x01, 0x01.
+func parseXOAuth2(s string) (user, token string, err error) {
+	token, err = bearer(s, func(name, value string) {
+		if name == "user" {
+			user = value
+		}
+	})
+	if err == nil && user == "" {
+		err = fmt.Errorf("%w (user=USER)", errNoName)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("XOAUTH2: %w", err)
+	}
+	return user, token, nil
+}
+
+// bearer returns the token of key=value pairs, the scheme in any case (RFC 9110
+// section 11.1), and tells the others.
+func bearer(pairs string, other func(name, value string)) (token string, err error) {
+	pairs, ok := strings.CutSuffix(pairs, "\x01\x01")
+	if !ok {
+		return "", errors.New("no 0x01 0x01 at its end")
+	}
+	for pair := range strings.SplitSeq(pairs, "\x01") {
+		name, value, ok := strings.Cut(pair, "=")
+		switch {
+		case !ok:
+			return "", errors.New("something that is no key=value pair")
+		case name != "auth":
+			if other != nil {
+				other(name, value)
+			}
+			continue
+		case token != "":
+			return "", errors.New("two tokens")
+		}
+		scheme, t, ok := strings.Cut(value, " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") || t == "" || !visible(t) {
+			return "", errNoToken
+		}
+		token = t
+	}
+	if token == "" {
+		return "", errNoToken
+	}
+	return token, nil
+}
+
+// unescapeName reads a saslname (RFC 5801 section 4): =2C is a comma, =3D an
+// equals sign.
+func unescapeName(s string) (string, bool) {
+	for rest := s; ; {
+		_, after, found := strings.Cut(rest, "=")
+		if !found {
+			return saslPlain.Replace(s), true
+		}
+		if !strings.HasPrefix(after, "2C") && !strings.HasPrefix(after, "3D") {
+			return "", false
+		}
+		rest = after[2:]
+	}
+}
+
+var saslPlain = strings.NewReplacer("=2C", ",", "=3D", "=")
