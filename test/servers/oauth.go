@@ -21,7 +21,7 @@ func StartTokenServer(t testing.TB, tokens map[string]string) *TokenServer {
 		w.Header().Set("Content-Type", "application/json")
 		for user, token := range tokens {
 			if r.URL.Query().Get("token") == token {
-				fmt.Fprintf(w, `{"active":true,"username":%q}`, user)
+				fmt.Fprintf(w, `{"active":true,"username":%q,"access_token":%q}`, user, token)
 				return
 			}
 		}
