@@ -68,20 +68,36 @@ type directorRig struct {
 	usher  *servers.Usher
 }
 
+// listenEverywhere listens on one port of all these addresses, and says nothing
+// there: nobody gets that far.
+func listenEverywhere(t *testing.T, ips ...string) (port string) {
+	t.Helper()
+	for range 20 {
+		port = strconv.Itoa(servers.Port(t, ips[0]))
+		var open []net.Listener
+		for _, ip := range ips {
+			ln, err := net.Listen("tcp", net.JoinHostPort(ip, port))
+			if err != nil {
+				break
+			}
+			open = append(open, ln)
+		}
+		t.Cleanup(func() {
+			for _, ln := range open {
+				ln.Close()
+			}
+		})
+		if len(open) == len(ips) {
+			return port
+		}
+	}
+	t.Fatalf("no port is free on all of %v", ips)
+	return ""
+}
+
 func startDirectorRig(t *testing.T) *directorRig {
 	t.Helper()
-	// What listens at each backend says nothing; nobody gets that far.
-	port := ""
-	for _, ip := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
-		if port == "" {
-			port = strconv.Itoa(servers.Port(t, ip))
-		}
-		ln, err := net.Listen("tcp", net.JoinHostPort(ip, port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { ln.Close() })
-	}
+	port := listenEverywhere(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	d := servers.StartDirector(t, strings.ReplaceAll(directorUsers, "PORT", port), "127.0.0.2 127.0.0.3@ssd localhost@named", `auth_master_user_separator = *
 director_username_hash = %Lu
 `)
@@ -90,6 +106,7 @@ director_username_hash = %Lu
 	r.usher = servers.StartUsher(t, fmt.Sprintf(`failure_delay: 0s
 dovecot:
   master_user_separator: "*"
+  master: {user: usher, pass: mastersecret}
   listeners:
     - {address: "unix:%[1]s", upstream: "unix:%[2]s"}
     - {address: "unix:%[3]s", kind: userdb, upstream: "unix:%[4]s"}
