@@ -36,7 +36,8 @@ func writeRouted(h http.Header, r *proxy.Request, d *proxy.Decision) error {
 	if !d.Addr.IsValid() || d.Port < 1 || d.Port > math.MaxUint16 {
 		return fmt.Errorf("nginx: no address and port for %.80q", d.Host)
 	}
-	if d.User != r.User {
+	// The name of an external login may be the certificate's alone.
+	if d.User != r.User || r.Method == "external" {
 		if err := fitsHeader(d.User); err != nil {
 			return fmt.Errorf("nginx: the backend's user name: %w", err)
 		}

@@ -61,6 +61,9 @@ func parseRequest(h http.Header) (*proxy.Request, error) {
 		return r, fmt.Errorf("Auth-Method: %.20q is none that nginx sends", r.Method)
 	}
 	r.NoAuth = r.Method == "none"
+	if r.Method == "external" && r.User == "" && r.TLS.ClientVerify == "SUCCESS" {
+		r.User = r.TLS.ClientCN // the client leaves it to its certificate
+	}
 	return r, nil
 }
 
@@ -136,13 +139,54 @@ func addrPort(h http.Header, addr1, addr2, port1, port2 string) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n))
 }
 
-// commonName takes CN out of a subject as nginx writes it: RFC 2253
-// ("CN=alice,O=Example") or, before nginx 1.11.6, "/O=Example/CN=alice".
+// commonName takes the CN out of a subject as nginx writes it since 1.11.6 (RFC
+// 2253: `CN=alice,O=Example`, special bytes behind a backslash). It is "" for one
+// that has none, or several: nobody knows then whose certificate it is.
 func commonName(dn string) string {
-	for part := range strings.FieldsFuncSeq(dn, func(r rune) bool { return r == ',' || r == '/' }) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(part), "CN="); ok {
-			return v
+	name, found := "", false
+	for dn != "" {
+		end := 0
+		for end < len(dn) && dn[end] != ',' && dn[end] != '+' {
+			if dn[end] == '\\' {
+				end++
+			}
+			end++
 		}
+		end = min(end, len(dn))
+		part := strings.TrimLeft(dn[:end], " ")
+		dn = dn[min(end+1, len(dn)):]
+		value, ok := strings.CutPrefix(part, "CN=")
+		switch {
+		case !ok:
+			continue
+		case found:
+			return ""
+		}
+		name, found = unescapeDN(value), true
 	}
-	return ""
+	return name
+}
+
+// unescapeDN reads \X and \HH (RFC 2253 section 2.4).
+func unescapeDN(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			b = append(b, s[i])
+			continue
+		}
+		if i+2 < len(s) {
+			if hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2]); hi >= 0 && lo >= 0 {
+				b = append(b, byte(hi<<4|lo))
+				i += 2
+				continue
+			}
+		}
+		i++
+		b = append(b, s[i])
+	}
+	return string(b)
 }

@@ -441,3 +441,22 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 
 func (l *pipeListener) Close() error   { close(l.closed); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// The name of a certificate, whatever else its owner had written into it.
+func TestCommonName(t *testing.T) {
+	for dn, want := range map[string]string{
+		"CN=alice,O=Example":                       "alice",
+		"emailAddress=a@b,CN=alice+OU=x,O=Ex":      "alice",
+		`O=x\,CN=admin,CN=alice`:                   "alice",
+		`CN=alice\, Bob\2C and \C3\A9\\,O=Example`: `alice, Bob, and é\`,
+		"CN=alice,CN=admin":                        "",
+		"/O=Example/CN=alice":                      "", // before nginx 1.11.6: nothing is escaped there
+		"O=Example":                                "",
+		`CN=alice\`:                                `alice\`,
+		"":                                         "",
+	} {
+		if got := commonName(dn); got != want {
+			t.Errorf("%s: %q, want %q", dn, got, want)
+		}
+	}
+}

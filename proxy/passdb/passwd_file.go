@@ -29,7 +29,8 @@ const (
 // in lower case (ASCII), as Dovecot's default auth_username_format does.
 //
 // It compares plaintext passwords. Methods that show none (apop, cram-md5,
-// external) or a token (xoauth2, oauthbearer) are refused as bad requests.
+// external) it serves where the file has the password as it is, see proven; those
+// with a token (xoauth2, oauthbearer) are refused as bad requests.
 //
 // The file is read again when it changes, by the login that first sees it; the
 // others go on with what was read before. So do all while the file is broken or
@@ -88,8 +89,10 @@ func (f *PasswdFile) Lookup(ctx context.Context, r *proxy.Request) (proxy.Identi
 	if x == nil {
 		x = &noExtra
 	}
-	right := x.noPassword
-	if !right {
+	right, backend := x.noPassword, x.pass
+	if withoutPassword(r.Method) {
+		backend, right = e.proven(r)
+	} else if !right {
 		v := e.password
 		if v == nil {
 			v = t.typical
@@ -108,7 +111,7 @@ func (f *PasswdFile) Lookup(ctx context.Context, r *proxy.Request) (proxy.Identi
 	case x.disabled:
 		return proxy.Identity{}, deny(f.Name(), proxy.UserDisabled, x.reason)
 	}
-	id := proxy.Identity{User: user, Password: x.pass, Driver: f.Name(), Verified: !x.noPassword, Fields: slices.Clone(x.fields)}
+	id := proxy.Identity{User: user, Password: backend, Driver: f.Name(), Verified: !x.noPassword || withoutPassword(r.Method), Fields: slices.Clone(x.fields)}
 	if x.user != "" {
 		id.User = x.user
 	}
@@ -122,6 +125,9 @@ func (f *PasswdFile) decoy(ctx context.Context, r *proxy.Request) error {
 	if err := f.usable(r); err != nil {
 		return err
 	}
+	if withoutPassword(r.Method) {
+		return nil
+	}
 	_, err := f.compare(ctx, f.users.Load().typical, r.Password)
 	return err
 }
@@ -133,7 +139,9 @@ func (f *PasswdFile) decoy(ctx context.Context, r *proxy.Request) error {
 func (f *PasswdFile) usable(r *proxy.Request) error {
 	password := r.Password.Reveal()
 	switch {
-	case withoutPassword(r.Method), isToken(r.Method), len(password) > maxPassword:
+	case withoutPassword(r.Method):
+		return nil
+	case isToken(r.Method), len(password) > maxPassword:
 		return deny(f.Name(), proxy.BadRequest, "")
 	case password == "":
 		return deny(f.Name(), proxy.BadPassword, "")

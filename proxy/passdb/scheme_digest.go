@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"strings"
+
+	"usher/proxy"
 )
 
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
@@ -48,11 +51,11 @@ func matchSHA512(want []byte, password string) bool {
 	return equal(want, sum[:])
 }
 
-// parsePlain keeps a digest of the password: then it does not lie in memory,
-// and the comparison does not tell its length.
+// parsePlain keeps a digest of the password too: then the comparison does not
+// tell its length.
 func parsePlain(raw string) (verifier, error) {
 	sum := sha256.Sum256([]byte(raw))
-	return &digest{sum[:], matchSHA256}, nil
+	return &plain{digest{sum[:], matchSHA256}, proxy.NewSecret(strings.Clone(raw))}, nil
 }
 
 // salted is digest(password + salt), stored as digest and salt.

@@ -24,13 +24,19 @@ type Certificate struct {
 // test.
 func NewCertificate(t testing.TB, ips ...string) *Certificate {
 	t.Helper()
+	return NewNamedCertificate(t, "usher test", ips...)
+}
+
+// NewNamedCertificate makes one whose subject is CN=name.
+func NewNamedCertificate(t testing.TB, name string, ips ...string) *Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "usher test"},
+		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
 		IsCA:         true, BasicConstraintsValid: true,

@@ -16,7 +16,8 @@ type Client struct {
 	Protocol string // imap, pop3, smtp, submission, sieve, lmtp
 	IP       string // its own address
 
-	tags int
+	tags     int
+	greeting string // pop3
 }
 
 // Closed stands for the reply of a server that closed the connection.
@@ -40,9 +41,15 @@ func DialFrom(t testing.TB, protocol, addr, from string) *Client {
 // DialTLS is Dial to a server that speaks TLS from the first byte.
 func DialTLS(t testing.TB, protocol, addr string, cert *Certificate) *Client {
 	t.Helper()
+	return DialTLSAs(t, protocol, addr, cert, nil)
+}
+
+// DialTLSAs is DialTLS with a certificate of the client's own, unless it is nil.
+func DialTLSAs(t testing.TB, protocol, addr string, cert, own *Certificate) *Client {
+	t.Helper()
 	ip := ClientIP()
 	c := &Client{Conn: Connect(t, protocol, addr, ip), Protocol: protocol, IP: ip}
-	c.StartTLS(cert)
+	c.startTLS(cert, own)
 	c.Greeting()
 	return c
 }
@@ -66,7 +73,7 @@ func (c *Client) Greeting() {
 	case "imap":
 		c.ExpectPattern(`^\* OK `)
 	case "pop3":
-		c.ExpectPattern(`^\+OK`)
+		c.greeting = c.ExpectPattern(`^\+OK`)
 	case "smtp", "submission":
 		c.ExpectPattern(`^220 `)
 		c.hello("EHLO")
@@ -111,6 +118,35 @@ func (c *Client) AuthPlain(user, pass string, initial bool) string {
 		return c.sievePlain(resp, initial)
 	default:
 		return c.smtpPlain(resp, initial)
+	}
+}
+
+// Authenticate logs in by a SASL mechanism without initial response: answer is
+// given each challenge as it comes, and returns what is sent, both base64.
+func (c *Client) Authenticate(mech string, answer func(challenge string) string) string {
+	c.t.Helper()
+	tag := ""
+	if c.Protocol == "imap" {
+		tag = c.tag()
+		c.Writeln(tag + " AUTHENTICATE " + mech)
+	} else {
+		c.Writeln("AUTH " + mech)
+	}
+	for {
+		line, err := c.Read()
+		if err != nil {
+			return Closed
+		}
+		if challenge, ok := strings.CutPrefix(line, "+ "); ok || line == "+" {
+			c.Writeln(answer(challenge))
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, tag+" "); tag == "" || ok {
+			if tag == "" {
+				return line
+			}
+			return rest
+		}
 	}
 }
 

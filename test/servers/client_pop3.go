@@ -1,5 +1,25 @@
 package servers
 
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"regexp"
+)
+
+var apopSalt = regexp.MustCompile(`<[^<>]+>`)
+
+// APOP logs in by RFC 1939's APOP, whose salt was in the greeting.
+func (c *Client) APOP(user, pass string) string {
+	c.t.Helper()
+	salt := apopSalt.FindString(c.greeting)
+	if salt == "" {
+		c.t.Fatalf("no salt in the greeting %q", c.greeting)
+	}
+	sum := md5.Sum([]byte(salt + pass))
+	c.Writeln("APOP " + user + " " + hex.EncodeToString(sum[:]))
+	return final(c.Read())
+}
+
 func (c *Client) pop3Login(user, pass string) string {
 	c.t.Helper()
 	c.Writeln("USER " + user)

@@ -35,10 +35,21 @@ func Connect(t testing.TB, name, addr, from string) *Conn {
 }
 
 // StartTLS goes on in TLS. The server's certificate must be cert.
-func (c *Conn) StartTLS(cert *Certificate) {
+func (c *Conn) StartTLS(cert *Certificate) { c.startTLS(cert, nil) }
+
+// startTLS shows the client's own certificate if it has one.
+func (c *Conn) startTLS(cert, own *Certificate) {
 	c.t.Helper()
 	host, _ := splitAddr(c.t, c.c.RemoteAddr().String())
-	tc := tls.Client(c.c, &tls.Config{RootCAs: cert.Pool, ServerName: host})
+	conf := &tls.Config{RootCAs: cert.Pool, ServerName: host}
+	if own != nil {
+		pair, err := tls.LoadX509KeyPair(own.CertFile, own.KeyFile)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	tc := tls.Client(c.c, conf)
 	c.deadline()
 	if err := tc.Handshake(); err != nil {
 		c.t.Fatalf("%s: TLS: %v", c.name, err)

@@ -22,6 +22,10 @@ type NginxOptions struct {
 	ProxyProtocol bool
 	// TLS makes the listeners speak TLS from the first byte.
 	TLS *Certificate
+	// Clients, if set, is the only client certificate that is believed.
+	Clients *Certificate
+	// Settings stand in each server block.
+	Settings string
 }
 
 // StartNginx runs Debian's nginx with deploy/nginx/usher.conf, included as it
@@ -42,13 +46,16 @@ func StartNginx(t testing.TB, o NginxOptions) *Nginx {
 		fmt.Fprintf(&site, "ssl_certificate %s;\nssl_certificate_key %s;\n", o.TLS.CertFile, o.TLS.KeyFile)
 		flags += " ssl"
 	}
+	if o.Clients != nil {
+		fmt.Fprintf(&site, "ssl_verify_client optional;\nssl_client_certificate %s;\n", o.Clients.CertFile)
+	}
 	if o.ProxyProtocol {
 		site.WriteString("set_real_ip_from 127.0.0.0/8;\n")
 		flags += " proxy_protocol"
 	}
 	for _, protocol := range []string{"imap", "pop3", "smtp"} {
 		n.Addr[protocol] = Addr(t, "127.0.0.1")
-		fmt.Fprintf(&site, "server {\n\tlisten %s%s;\n\tprotocol %s;\n}\n", n.Addr[protocol], flags, protocol)
+		fmt.Fprintf(&site, "server {\n\tlisten %s%s;\n\tprotocol %s;\n%s}\n", n.Addr[protocol], flags, protocol, o.Settings)
 	}
 	WriteFile(t, site.String(), dir, "usher-site.conf")
 

@@ -1,0 +1,66 @@
+package passdb
+
+import (
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/subtle"
+	"encoding/hex"
+	"strings"
+
+	"usher/proxy"
+)
+
+// plain is a password that stands in the file as it is: the one form that can
+// answer to methods in which the client only proves that it knows it.
+type plain struct {
+	digest
+	secret proxy.Secret
+}
+
+// proven reports whether a client that showed no password is the user all the
+// same, and returns the password to log in at the backend with: the one of the
+// file, or pass= of the extra fields. Without one nobody could be logged in.
+//
+//	apop      MD5 of salt and password (RFC 1939 section 7)
+//	cram-md5  HMAC-MD5 of the salt, the password being the key (RFC 2195)
+//	external  the client's certificate, which the proxy has verified, has the
+//	          user's name as its only CN
+func (e *entry) proven(r *proxy.Request) (backend proxy.Secret, ok bool) {
+	p, isPlain := e.password.(*plain)
+	if isPlain {
+		backend = p.secret
+	}
+	if e.extra != nil && !e.extra.pass.IsEmpty() {
+		backend = e.extra.pass
+	}
+	if backend.IsEmpty() {
+		return proxy.Secret{}, false
+	}
+	switch r.Method {
+	case "apop":
+		if !isPlain || r.Salt == "" {
+			return proxy.Secret{}, false
+		}
+		sum := md5.Sum([]byte(r.Salt + p.secret.Reveal()))
+		ok = sameHex(sum[:], r.Password)
+	case "cram-md5":
+		if !isPlain || r.Salt == "" {
+			return proxy.Secret{}, false
+		}
+		mac := hmac.New(md5.New, []byte(p.secret.Reveal()))
+		mac.Write([]byte(r.Salt))
+		ok = sameHex(mac.Sum(nil), r.Password)
+	case "external":
+		ok = r.TLS.ClientVerify == "SUCCESS" && r.TLS.ClientCN != "" && lower(r.TLS.ClientCN) == lower(r.User)
+	}
+	if !ok {
+		return proxy.Secret{}, false
+	}
+	return backend, true
+}
+
+// sameHex compares a digest with what a client says that it is, in hex.
+func sameHex(sum []byte, said proxy.Secret) bool {
+	want := hex.EncodeToString(sum)
+	return subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(said.Reveal()))) == 1
+}
