@@ -256,6 +256,9 @@ func adopt(c *net.UnixConn) (conns []net.Conn, err error) {
 		}
 		switch {
 		case errors.Is(rerr, io.EOF), rerr == nil && n == 0 && oobn == 0:
+			if len(data) > 0 || len(fds) > 0 {
+				return conns, errors.New("handover: cut off")
+			}
 			return conns, nil
 		case rerr != nil:
 			return conns, fmt.Errorf("handover: %w", rerr)
