@@ -386,6 +386,10 @@ func (c *relay) readClient(ph phases) error {
 				return errKept
 			}
 		}
+		if p := c.patience(); keep && p > 0 && abstains(c.endedAt) {
+			pause(ph.hard, ph.grace.Done(), p)
+			continue
+		}
 		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):

@@ -20,6 +20,9 @@ const (
 	// drainPatience is after how long of a connection that is never silent for
 	// drainIdle the next short silence is taken.
 	drainPatience = 200 * time.Millisecond
+	// abstainAfter and abstainUntil: see abstains.
+	abstainAfter = time.Second
+	abstainUntil = 6 * time.Second
 	// maxSkip ends a connection that sends more than this without an LF.
 	maxSkip = 1 << 20
 )
@@ -144,6 +147,16 @@ func silence(since time.Time) time.Duration {
 		return drainIdle
 	}
 	return drainIdle / 10
+}
+
+// abstains reports whether nothing shall be read for now from a connection that is
+// to be handed over, which has been wanted since then: one that always has
+// something outstanding gets rid of it so, and what its client says meanwhile
+// waits for the next server. Who has to say more of what is outstanding is read
+// again after a while.
+func abstains(since time.Time) bool {
+	d := time.Since(since)
+	return abstainAfter <= d && d < abstainUntil
 }
 
 // buffered reports whether another line may be had without waiting. The

@@ -120,6 +120,10 @@ func (c *authConn) read(ctx context.Context, ph phases, kept *keptState) error {
 				endedAt = time.Now()
 			}
 			idle = silence(endedAt)
+			if keep && abstains(endedAt) {
+				pause(ctx, ph.grace.Done(), idle)
+				continue
+			}
 		}
 		line, tooLong, err := in.next(idle)
 		switch {
