@@ -386,7 +386,7 @@ func (c *relay) readClient(ph phases) error {
 		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):
-			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && (!keep || !ended(c.stop)) && hangUp(c.client) {
+			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && c.mayHangUp(keep) && hangUp(c.client) {
 				return nil
 			}
 			continue
@@ -409,6 +409,15 @@ func (c *relay) readClient(ph phases) error {
 			up.out.wait()
 		}
 	}
+}
+
+// mayHangUp reports whether a client that is silent may be hung up on. keep: it
+// can be handed over.
+func (c *relay) mayHangUp(keep bool) bool {
+	if ended(c.stop) {
+		return !keep
+	}
+	return !c.in.begun()
 }
 
 // patience is how long the client may be silent before its connection ends; 0:

@@ -82,7 +82,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 		}
 		switch {
 		case err == nil:
-		case scanned == 0 && head == nil && errors.Is(err, os.ErrDeadlineExceeded):
+		case head == nil && errors.Is(err, os.ErrDeadlineExceeded) && (l.woken.Swap(false) || scanned == 0):
 			l.slow = true // wake may have set the deadline
 			return nil, false, errIdle
 		default:
@@ -119,7 +119,7 @@ func (l *lineReader) deadline(d time.Duration) error {
 	if err := l.conn.SetReadDeadline(t); err != nil {
 		return err
 	}
-	if d > 0 || !l.woken.Swap(false) {
+	if d > 0 && d <= drainIdle || !l.woken.Load() {
 		return nil
 	}
 	// wake may have come after the caller had looked: its deadline stands.
@@ -127,9 +127,9 @@ func (l *lineReader) deadline(d time.Duration) error {
 	return l.conn.SetReadDeadline(time.Now().Add(drainIdle))
 }
 
-// wake makes a reader that waits for a line return errIdle soon, so that it
-// looks whether it shall end. It may be called at any time. A second errIdle may
-// follow the first.
+// wake makes a reader that waits for a line, or for the rest of one, return
+// errIdle soon, so that it looks whether it shall end. It may be called at any
+// time. A second errIdle may follow the first.
 func (l *lineReader) wake() {
 	l.woken.Store(true)
 	if err := l.conn.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
@@ -145,6 +145,9 @@ func silence(since time.Time) time.Duration {
 	}
 	return drainIdle / 10
 }
+
+// begun reports whether the beginning of a line was read.
+func (l *lineReader) begun() bool { return l.r < l.w }
 
 // buffered reports whether another line may be had without waiting. The
 // beginning of one does not count: its end may be long in coming.

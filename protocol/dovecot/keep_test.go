@@ -1,0 +1,191 @@
+package dovecot
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A baton is a listener without a socket: it serves what it is given, and hands
+// connections over to whoever reads kept.
+type baton struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	kept   chan *passed
+	keep   func() error // called before; an error is Keep's
+}
+
+func newBaton() *baton {
+	return &baton{conns: make(chan net.Conn), closed: make(chan struct{}), kept: make(chan *passed, 100)}
+}
+
+func (b *baton) Accept() (net.Conn, error) {
+	select {
+	case c := <-b.conns:
+		return c, nil
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (b *baton) Close() error   { close(b.closed); return nil }
+func (b *baton) Addr() net.Addr { return nil }
+
+func (b *baton) Keep(state []byte, conns ...net.Conn) error {
+	if b.keep != nil {
+		if err := b.keep(); err != nil {
+			return err
+		}
+	}
+	p := &passed{state: append([]byte(nil), state...)}
+	for i, c := range conns {
+		if w, ok := c.(*passed); ok {
+			c = w.Conn
+		}
+		f, err := c.(*net.UnixConn).File()
+		if err != nil {
+			return err
+		}
+		copied, err := net.FileConn(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		if i == 0 {
+			p.Conn = copied
+		} else {
+			p.more = append(p.more, copied)
+		}
+	}
+	b.kept <- p
+	return nil
+}
+
+// A passed connection is one that a baton handed over.
+type passed struct {
+	net.Conn
+	state []byte
+	more  []net.Conn
+}
+
+func (p *passed) Kept() ([]byte, []net.Conn) { return p.state, p.more }
+func (p *passed) NetConn() net.Conn          { return p.Conn }
+
+// runOn serves on a baton; end tells the server to end, and waits.
+func runOn(t *testing.T, opt Options, b *baton) (end func()) {
+	t.Helper()
+	s, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.waits.reconnect = 0
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, b) }()
+	end = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		done <- nil
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// pair is a connection of unix sockets.
+func pair(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if client, err = net.Dial("unix", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if err := client.SetDeadline(time.Now().Add(8 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+// authServer listens as a real auth server; the test accepts.
+func authServer(t *testing.T) (ln net.Listener, accept func() (net.Conn, *bufio.Reader)) {
+	t.Helper()
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln, func() (net.Conn, *bufio.Reader) {
+		t.Helper()
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(8 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		return c, bufio.NewReader(c)
+	}
+}
+
+const upstreamGreeting = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\t0123456789abcdef0123456789abcdef\nDONE\n"
+
+// linked is a client that an upstream has greeted.
+// A login on the way when nobody can take the connection over is still answered.
+// An upstream's greeting that came in part is whole at the next server.
+// What was asked on a connection that the next server can't serve on is
+// answered: its end would say that the password is wrong.
+// A connection that comes to a server which was just told to end goes on to the
+// one that follows.
+// The upstream's connection that was handed over twice stays the only one.
+// The beginning of a line is no reason to close a connection.
+func TestKeep_HalfALine(t *testing.T) {
+	for _, interposed := range []bool{false, true} {
+		t.Run(fmt.Sprint(interposed), func(t *testing.T) {
+			opt := testOptions(newOracle())
+			if interposed {
+				ln, accept := authServer(t)
+				opt.Upstream = ln.Addr().String()
+				go func() {
+					up, _ := accept()
+					say(t, up, upstreamGreeting)
+				}()
+			}
+			b := newBaton()
+			end := runOn(t, opt, b)
+			client, server := pair(t)
+			b.conns <- server
+			in := bufio.NewReader(client)
+			say(t, client, "VERSION\t1\t2\nCPID\t4711\n")
+			for hear(t, in) != "DONE" {
+			}
+			say(t, client, "AUTH\t1\tPL")
+			time.Sleep(20 * time.Millisecond) // it is read
+			end()
+			select {
+			case p := <-b.kept:
+				state, more, err := keptOf(p)
+				if err != nil || string(state.In) != "AUTH\t1\tPL" {
+					t.Errorf("handed over with %q (%v)", state.In, err)
+				}
+				for _, c := range append(more, p) {
+					c.Close()
+				}
+			default:
+				t.Error("the connection was not handed over")
+			}
+		})
+	}
+}
