@@ -65,6 +65,7 @@ type relay struct {
 	foreign bool  // … which is not that of link
 	link    *link // nil: the upstream is away
 	over    bool  // time is up: nothing is begun any more
+	leaving bool  // the client is being handed over
 	endedAt time.Time
 	pending map[uint32]*relayed
 	cancels map[uint32]bool // CANCELs of a client that waits for CANCELLED
@@ -112,7 +113,7 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 		if conn != nil {
 			if _, err := s.use(ctx, conn, func(ctx context.Context, conn net.Conn) (bool, error) {
 				return c.serveLink(ctx, conn, kept)
-			}); ctx.Err() == nil {
+			}); ctx.Err() == nil && !ended(c.stop) {
 				s.upstreamAway(err)
 			}
 		}
@@ -125,15 +126,18 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 	anyway := time.AfterFunc(wait, c.greetAnyway)
 	defer anyway.Stop()
 
+	if conn != nil {
+		<-c.begin // it is attached in no time
+	}
 	select {
 	case <-c.begin:
-		switch err := c.readClient(ph); {
-		case err == nil && c.minor == "0":
-			defer resetConn(nc)
-		case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
-			c.log.Warn("connection", zap.Error(err))
-		}
 	case <-c.stop:
+	}
+	switch err := c.readClient(ph); {
+	case err == nil && c.minor == "0":
+		defer resetConn(nc)
+	case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
+		c.log.Warn("connection", zap.Error(err))
 	}
 	if l := c.present(); l != nil {
 		l.out.finish()
@@ -227,10 +231,20 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
 	l.ended = make(chan error, 1)
-	c.running.Add(1)
-	c.work.run(func() { c.readUpstream(ctx, in, l) })
-	err = <-l.ended
-	if !l.freezer.stopped(ctx) && ctx.Err() == nil {
+	read := func() error {
+		c.running.Add(1)
+		c.work.run(func() { c.readUpstream(ctx, in, l) })
+		return <-l.ended
+	}
+	err = read()
+	if l.freezer.stopped(ctx) {
+		if !l.freezer.again {
+			return l.ready, err
+		}
+		in.slow = true // there is a deadline
+		err = read()
+	}
+	if ctx.Err() == nil {
 		c.detach(l)
 	}
 	return l.ready, err
@@ -303,10 +317,11 @@ func (c *relay) greet(l *link, greeting []byte) {
 	c.greeting.Store(&greeting)
 	c.mu.Lock()
 	l.ready = true
-	first := !c.greeted
-	if first {
+	first := !c.greeted && !c.leaving
+	switch {
+	case first:
 		c.greeted = true
-	} else {
+	case !c.leaving:
 		c.foreign = true
 	}
 	c.mu.Unlock()
@@ -328,7 +343,7 @@ func (c *relay) greetAnyway() {
 		return
 	}
 	c.mu.Lock()
-	late := c.greeted
+	late := c.greeted || c.leaving
 	if !late {
 		c.greeted, c.foreign = true, true
 		c.out.queue(greeting)

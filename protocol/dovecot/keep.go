@@ -103,7 +103,8 @@ type freezer struct {
 	mu     sync.Mutex
 	asked  bool
 	frozen chan struct{} // closed when nobody reads any more
-	thaw   chan struct{} // closed when the connection may be closed
+	thaw   chan struct{} // closed when the connection may be closed, or is read again
+	again  bool          // it is read again; set before thaw is closed
 }
 
 func newFreezer(conn net.Conn, in *lineReader) *freezer {
@@ -115,14 +116,20 @@ func (f *freezer) ask() {
 	f.mu.Lock()
 	f.asked = true
 	f.mu.Unlock()
-	if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
-		closeQuietly(f.conn)
+	for {
+		if err := f.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			closeQuietly(f.conn)
+		}
+		select {
+		case <-f.frozen:
+			return
+		case <-time.After(drainIdle): // the reader has just set its own deadline
+		}
 	}
-	<-f.frozen
 }
 
-// stopped is called by the reader for its last error: it reports whether the
-// reading was only stopped, and then returns when the connection may end.
+// stopped is called by the reader for its error: it reports whether the reading
+// was only stopped, and then returns when the connection may end or be read again.
 func (f *freezer) stopped(ctx context.Context) bool {
 	f.mu.Lock()
 	asked := f.asked
@@ -149,16 +156,16 @@ func (c *relay) handOver() bool {
 	if l != nil {
 		l.freezer.ask()
 		defer close(l.freezer.thaw)
-		c.out.finish()
 	}
 	c.mu.Lock()
+	c.leaving = true // nobody greets the client any more
 	state := &keptState{
 		Kind: "interposed", Upstream: c.opt.Upstream, Minor: c.minor, Version: c.version, CPID: c.cpid,
 		Spoke: c.spoke, Greeted: c.greeted, Foreign: c.foreign, Born: c.born, In: c.in.unread(),
 	}
 	// The upstream may have gone in this very moment.
 	if l != nil && c.link == l && !l.out.failed() {
-		state.Linked, state.Ready, state.UpIn = true, l.ready, l.freezer.in.unread()
+		state.Linked, state.Ready, state.UpIn = true, l.ready, slices.Concat(l.greeting, l.freezer.in.unread())
 		for m := range l.mechs {
 			state.Mechs = append(state.Mechs, m)
 		}
@@ -168,5 +175,15 @@ func (c *relay) handOver() bool {
 		state.Foreign = state.Greeted
 	}
 	c.mu.Unlock()
-	return !c.out.failed() && c.Server.handOver(state, conns...) == nil
+	c.out.finish()
+	if !c.out.failed() && c.Server.handOver(state, conns...) == nil {
+		return true
+	}
+	c.mu.Lock()
+	c.leaving = false
+	c.mu.Unlock()
+	if l != nil {
+		l.freezer.again = true
+	}
+	return false
 }

@@ -3,10 +3,12 @@ package dovecot
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -143,13 +145,161 @@ func authServer(t *testing.T) (ln net.Listener, accept func() (net.Conn, *bufio.
 const upstreamGreeting = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\t0123456789abcdef0123456789abcdef\nDONE\n"
 
 // linked is a client that an upstream has greeted.
+func linked(t *testing.T, opt Options, b *baton) (client net.Conn, in *bufio.Reader, up net.Conn, upIn *bufio.Reader, end func()) {
+	t.Helper()
+	ln, accept := authServer(t)
+	opt.Upstream = ln.Addr().String()
+	end = runOn(t, opt, b)
+	client, server := pair(t)
+	b.conns <- server
+	in = bufio.NewReader(client)
+	say(t, client, "VERSION\t1\t2\nCPID\t4711\n")
+	up, upIn = accept()
+	say(t, up, upstreamGreeting)
+	for range strings.Count(upstreamGreeting, "\n") {
+		hear(t, in)
+	}
+	hear(t, upIn)
+	hear(t, upIn)
+	return client, in, up, upIn, end
+}
+
 // A login on the way when nobody can take the connection over is still answered.
+func TestKeep_RefusedAnswersStill(t *testing.T) {
+	b := newBaton()
+	var client net.Conn
+	b.keep = func() error {
+		say(t, client, authPlain(1, "alice@example.org"))
+		return errors.ErrUnsupported
+	}
+	client, in, up, upIn, end := linked(t, testOptions(newOracle()), b)
+	go end()
+	if got := hear(t, upIn); !strings.HasPrefix(got, "AUTH\t1\t") {
+		t.Fatalf("the upstream got %q", got)
+	}
+	say(t, up, "OK\t1\tuser=alice@example.org\tproxy\n")
+	if got, want := hear(t, in), "OK\t1\tuser=alice@example.org\tproxy\tport=143\tpass=s3cret\tproxy_refresh=450\thost=127.0.0.2"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // An upstream's greeting that came in part is whole at the next server.
+func TestKeep_HalfAGreeting(t *testing.T) {
+	ln, accept := authServer(t)
+	opt := testOptions(newOracle())
+	opt.Upstream = ln.Addr().String()
+	first, second := newBaton(), newBaton()
+	end := runOn(t, opt, first)
+	client, server := pair(t)
+	first.conns <- server
+	up, upIn := accept()
+	say(t, client, "VERSION\t1\t2\nCPID\t4711\n")
+	hear(t, upIn)
+	hear(t, upIn)
+	lines := strings.SplitAfter(upstreamGreeting, "\n")
+	say(t, up, lines[0]+lines[1]+lines[2][:3])
+	time.Sleep(20 * time.Millisecond) // it is read
+	end()
+	runOn(t, opt, second)
+	second.conns <- <-first.kept
+	say(t, up, lines[2][3:]+strings.Join(lines[3:], ""))
+	in := bufio.NewReader(client)
+	for _, want := range lines[:len(lines)-1] {
+		if got := hear(t, in) + "\n"; got != want {
+			t.Fatalf("greeted with %q, want %q", got, want)
+		}
+	}
+}
+
 // What was asked on a connection that the next server can't serve on is
 // answered: its end would say that the password is wrong.
 // A connection that comes to a server which was just told to end goes on to the
 // one that follows.
+func TestKeep_TwoReloads(t *testing.T) {
+	ln, _ := authServer(t)
+	opt := testOptions(newOracle())
+	opt.Upstream = ln.Addr().String()
+	for range 30 {
+		s, err := New(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBaton()
+		s.keeper = b
+		client, server := pair(t)
+		text, err := json.Marshal(keptState{Kind: "interposed", Upstream: opt.Upstream, Minor: "2", Version: "VERSION\t1\t2\n", CPID: "CPID\t4711\n", Greeted: true, Foreign: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		hard, cut := context.WithCancel(context.Background())
+		s.interpose(phases{ctx, hard, hard}, &passed{Conn: server, state: text})
+		server.Close()
+		select {
+		case p := <-b.kept:
+			p.Close()
+		default:
+			t.Error("the connection was not handed over")
+		}
+		cut()
+		s.work.close()
+		client.Close()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // The upstream's connection that was handed over twice stays the only one.
+func TestKeep_OneUpstream(t *testing.T) {
+	opt := testOptions(newOracle())
+	ln, accept := authServer(t)
+	opt.Upstream = ln.Addr().String()
+	b := newBaton()
+	end := runOn(t, opt, b)
+	client, server := pair(t)
+	b.conns <- server
+	in := bufio.NewReader(client)
+	say(t, client, "VERSION\t1\t2\nCPID\t4711\n")
+	up, upIn := accept()
+	say(t, up, upstreamGreeting)
+	for range strings.Count(upstreamGreeting, "\n") {
+		hear(t, in)
+	}
+	hear(t, upIn)
+	hear(t, upIn)
+	more := make(chan struct{}, 10)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			more <- struct{}{}
+			c.Close()
+		}
+	}()
+	for range 10 {
+		end()
+		next := newBaton()
+		end = runOn(t, opt, next)
+		next.conns <- <-b.kept
+		b = next
+		say(t, client, authPlain(1, "alice@example.org"))
+		hear(t, upIn)
+		say(t, up, "OK\t1\tuser=alice@example.org\tproxy\n")
+		hear(t, in)
+	}
+	ln.Close()
+	<-watched
+	if n := len(more); n > 0 {
+		t.Errorf("%d more connections to the upstream", n)
+	}
+}
+
 // The beginning of a line is no reason to close a connection.
 func TestKeep_HalfALine(t *testing.T) {
 	for _, interposed := range []bool{false, true} {

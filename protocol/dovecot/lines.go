@@ -61,7 +61,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 			return line, false, nil
 		}
 		scanned = l.w - l.r
-		if scanned == l.max {
+		if scanned >= l.max {
 			if head == nil {
 				head = bytes.Clone(l.buf[l.r : l.r+64])
 			}

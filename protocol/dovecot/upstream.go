@@ -43,7 +43,7 @@ func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 // that the upstream was what it should be.
 func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
 	var retry backOff
-	for {
+	for ctx.Err() == nil && !ended(stop) {
 		answered, err := s.once(ctx, serve)
 		if answered {
 			retry = 0
@@ -53,9 +53,6 @@ func (s *Server) keep(ctx context.Context, stop <-chan struct{}, serve func(cont
 		}
 		s.upstreamAway(err)
 		pause(ctx, stop, retry.next())
-		if ctx.Err() != nil || ended(stop) {
-			return
-		}
 	}
 }
 
