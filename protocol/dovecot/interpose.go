@@ -158,10 +158,7 @@ func (c *relay) adopt(nc net.Conn) (kept *keptState, conn net.Conn, ok bool) {
 		return nil, nil, true
 	}
 	if err != nil || kept.Kind != "interposed" || kept.Upstream != c.opt.Upstream || kept.Linked != (len(more) == 1) {
-		for _, m := range more {
-			closeQuietly(m)
-		}
-		c.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+		c.turnAway(nc, kept, more, err)
 		return nil, nil, false
 	}
 	c.version, c.cpid, c.minor, c.spoke = kept.Version, kept.CPID, kept.Minor, kept.Spoke

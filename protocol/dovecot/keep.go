@@ -6,10 +6,13 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"usher/proxy"
 )
 
 // A Keeper is a listener whose connections can be handed over to the next server
@@ -186,4 +189,55 @@ func (c *relay) handOver() bool {
 		l.freezer.again = true
 	}
 	return false
+}
+
+// turnAway ends a connection that was handed over and can't be served on: kept is
+// its state, nil if that can't be read, more what belonged to it. What the client
+// has asked meanwhile is answered: its end alone would say that a password is wrong.
+func (s *Server) turnAway(nc net.Conn, kept *keptState, more []net.Conn, err error) {
+	s.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+	for _, m := range more {
+		closeQuietly(m)
+	}
+	in, out := newLineReader(nc, maxLine), newOutbox(nc)
+	minor := 1
+	if kept != nil {
+		in.preload(kept.In)
+		if n, err := strconv.Atoi(kept.Minor); err == nil {
+			minor = n
+		}
+	}
+	defer out.finish()
+	for began := time.Now(); time.Since(began) < s.opt.Grace; out.wait() {
+		line, _, err := in.next(silence(began))
+		switch {
+		case errors.Is(err, errIdle):
+			if hangUp(nc) {
+				return
+			}
+			continue
+		case err != nil:
+			return
+		}
+		verb, idText, rest := command(text(line))
+		id, ok := parseID(idText)
+		switch {
+		case !ok:
+		case verb == "AUTH", verb == "CONT":
+			d := proxy.Decision{Reason: proxy.UpstreamUnavailable}
+			if a, err := parseAuth(rest); err == nil && verb == "AUTH" {
+				s.opt.Handler.Record(&a.req, d)
+			}
+			if minor == 0 {
+				resetConn(nc) // see tellFail
+				return
+			}
+			out.queue(appendFail(nil, id, &d))
+		case verb == "CANCEL" && minor >= 4:
+			out.queue(appendCancelled(nil, id))
+		}
+		if !in.buffered() {
+			out.flush()
+		}
+	}
 }

@@ -213,6 +213,50 @@ func TestKeep_HalfAGreeting(t *testing.T) {
 
 // What was asked on a connection that the next server can't serve on is
 // answered: its end would say that the password is wrong.
+func TestKeep_OtherwiseServed(t *testing.T) {
+	for _, state := range []keptState{
+		{Kind: "standalone", Minor: "2"},
+		{Kind: "interposed", Minor: "2", Upstream: "/nowhere"},
+		{Kind: "more"},
+	} {
+		for _, interposed := range []bool{false, true} {
+			if state.Kind == "standalone" && !interposed {
+				continue
+			}
+			t.Run(fmt.Sprint(state.Kind, interposed), func(t *testing.T) {
+				opt := testOptions(newOracle())
+				if interposed {
+					ln, _ := authServer(t)
+					opt.Upstream = ln.Addr().String()
+				}
+				b := newBaton()
+				runOn(t, opt, b)
+				client, server := pair(t)
+				state.In = []byte(authPlain(7, "alice@example.org") + "AUTH\t8")
+				say(t, client, "\tPLAIN\tservice=imap\tresp=\nCONT\t9\t\n")
+				text, err := json.Marshal(state)
+				if err != nil {
+					t.Fatal(err)
+				}
+				other, upstream := pair(t)
+				b.conns <- &passed{Conn: server, state: text, more: []net.Conn{upstream}}
+				in := bufio.NewReader(client)
+				for _, id := range []int{7, 8, 9} {
+					if got, want := hear(t, in), fmt.Sprintf("FAIL\t%d\tcode=temp_fail", id); got != want {
+						t.Errorf("got %q, want %q", got, want)
+					}
+				}
+				if l, err := in.ReadString('\n'); err == nil {
+					t.Errorf("then came %q", l)
+				}
+				if _, err := other.Read(make([]byte, 1)); err == nil {
+					t.Error("the upstream's connection got something")
+				}
+			})
+		}
+	}
+}
+
 // A connection that comes to a server which was just told to end goes on to the
 // one that follows.
 func TestKeep_TwoReloads(t *testing.T) {

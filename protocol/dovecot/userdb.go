@@ -82,6 +82,10 @@ type lookup struct {
 }
 
 func (s *Server) userdb(ph phases, nc net.Conn) {
+	if kept, more, err := keptOf(nc); kept != nil || err != nil {
+		s.turnAway(nc, kept, more, err) // the address was that of another kind
+		return
+	}
 	ctx, cancel := context.WithCancel(ph.hard)
 	defer cancel()
 	c := &userdbConn{
