@@ -64,7 +64,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 			return line, false, nil
 		}
 		scanned = l.w - l.r
-		if scanned == l.max {
+		if scanned >= l.max {
 			if head == nil {
 				head = bytes.Clone(l.buf[l.r : l.r+64])
 			}
@@ -85,7 +85,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 		}
 		switch {
 		case err == nil:
-		case scanned == 0 && head == nil && errors.Is(err, os.ErrDeadlineExceeded):
+		case head == nil && errors.Is(err, os.ErrDeadlineExceeded) && (l.woken.Swap(false) || scanned == 0):
 			l.slow = true // wake may have set the deadline
 			return nil, false, errIdle
 		default:
@@ -122,7 +122,7 @@ func (l *lineReader) deadline(d time.Duration) error {
 	if err := l.conn.SetReadDeadline(t); err != nil {
 		return err
 	}
-	if d > 0 || !l.woken.Swap(false) {
+	if d > 0 && d <= drainIdle || !l.woken.Load() {
 		return nil
 	}
 	// wake may have come after the caller had looked: its deadline stands.
@@ -130,9 +130,9 @@ func (l *lineReader) deadline(d time.Duration) error {
 	return l.conn.SetReadDeadline(time.Now().Add(drainIdle))
 }
 
-// wake makes a reader that waits for a line return errIdle soon, so that it
-// looks whether it shall end. It may be called at any time. A second errIdle may
-// follow the first.
+// wake makes a reader that waits for a line, or for the rest of one, return
+// errIdle soon, so that it looks whether it shall end. It may be called at any
+// time. A second errIdle may follow the first.
 func (l *lineReader) wake() {
 	l.woken.Store(true)
 	if err := l.conn.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
@@ -158,6 +158,9 @@ func abstains(since time.Time) bool {
 	d := time.Since(since)
 	return abstainAfter <= d && d < abstainUntil
 }
+
+// begun reports whether the beginning of a line was read.
+func (l *lineReader) begun() bool { return l.r < l.w }
 
 // buffered reports whether another line may be had without waiting. The
 // beginning of one does not count: its end may be long in coming.
