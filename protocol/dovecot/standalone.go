@@ -247,8 +247,9 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 	case c.opt.RequireSecured && !a.req.TLS.Secured:
 		c.log.Warn("plaintext mechanism without TLS refused: require_secured")
 		c.refuse(id, &a.req, "")
-	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech == "LOGIN")):
-		// Exim's empty resp= means that there is none.
+	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech != "PLAIN")):
+		// Exim's empty resp= means that there is none, and so it does where an
+		// empty one says nothing.
 		c.challenge(x)
 	default:
 		c.response(ctx, x, a.resp)
@@ -389,6 +390,10 @@ func (c *authConn) giveUp() {
 	}
 	c.mu.Unlock()
 	for _, x := range open {
+		if x.refused != nil { // which was recorded
+			c.tell(x, x.refused)
+			continue
+		}
 		d := c.opt.Handler.Record(&x.auth.req, proxy.Decision{Reason: proxy.Overload})
 		c.tell(x, &d)
 	}
@@ -424,11 +429,21 @@ func (c *authConn) tell(x *exchange, d *proxy.Decision) {
 	}
 	var b []byte
 	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d, x.auth.mech), x.id, d)
+		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d, x.tokenMech(d)), x.id, d)
 	} else {
 		b = appendFail(nil, x.id, d)
 	}
 	c.out.send(b, c.outstanding() > 0)
+}
+
+// tokenMech is the mechanism by which the backend shall be shown the client's
+// token, empty where it is shown another password.
+func (x *exchange) tokenMech(d *proxy.Decision) string {
+	r := &x.auth.req
+	if _, ok := tokenErrors[x.auth.mech]; !ok || d.Password.Reveal() != r.Password.Reveal() {
+		return ""
+	}
+	return x.auth.mech
 }
 
 // parsePlain splits the message of SASL PLAIN (RFC 4616): authzid NUL authcid
