@@ -17,8 +17,9 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	servers.NeedDovecot23(t)
 	name := user("two", 0)
-	tokens := servers.StartTokenServer(t, map[string]string{name: token})
-	backend := servers.StartTokenBackend(t, "127.0.0.2", tokens, name)
+	const strange, strangers = "b,a=c=d@example.org", "s3cr3t-of-b"
+	tokens := servers.StartTokenServer(t, map[string]string{name: token, strange: strangers})
+	backend := servers.StartTokenBackend(t, "127.0.0.2", tokens, name, strange)
 	_, port, err := net.SplitHostPort(backend.Addr["imap"])
 	if err != nil {
 		t.Fatal(err)
@@ -37,10 +38,26 @@ backend_server_monitoring:
 `, standalone.Sock, interposed.Sock, interposed.Upstream, port))
 	t.Cleanup(func() {
 		for _, line := range u.Log.Lines(0) {
-			if strings.Contains(line, token) {
+			if strings.Contains(line, token) || strings.Contains(line, strangers) {
 				t.Errorf("the token is in usher's log: %s", line)
 			}
 		}
+	})
+	// A login process writes such a name as it is.
+	t.Run("Standalone/escapes", func(t *testing.T) {
+		t.Parallel()
+		c := servers.Dial(t, "imap", standalone.Addr["imap"])
+		if reply := c.AuthToken("OAUTHBEARER", strange, strangers, true); !c.OK(reply) {
+			t.Fatal(reply)
+		}
+		if got := c.Backend(); got != "127.0.0.2" {
+			t.Errorf("logged in at %s", got)
+		}
+	})
+	t.Run("Standalone/another_in_the_name", func(t *testing.T) {
+		t.Parallel()
+		c := servers.Dial(t, "imap", standalone.Addr["imap"])
+		expect(t, "imap", c.AuthToken("OAUTHBEARER", "x,a="+name, token, true), temporary)
 	})
 	for front, addr := range map[string]string{"Standalone": standalone.Addr["imap"], "Interposed": interposed.Addr["imap"]} {
 		for _, mech := range []string{"OAUTHBEARER", "XOAUTH2"} {

@@ -165,6 +165,13 @@ var verdicts = map[string]func(r *proxy.Request, n int, d *proxy.Decision){
 			*d = proxy.Decision{Outcome: proxy.Held, Wait: time.Millisecond, User: d.User}
 		}
 	},
+	"nomech": func(_ *proxy.Request, _ int, d *proxy.Decision) {
+		d.Fields = []proxy.Attr{{Name: "proxy_mech", Value: "PLAIN"}}
+		d.Changes = []proxy.Change{{Attr: proxy.Attr{Name: "proxy_mech"}, Remove: true}}
+	},
+	"destuser": func(_ *proxy.Request, _ int, d *proxy.Decision) {
+		d.Changes = []proxy.Change{set("destuser", "x,a=victim")}
+	},
 	"mech": func(_ *proxy.Request, _ int, d *proxy.Decision) {
 		d.Fields = []proxy.Attr{{Name: "proxy_mech", Value: "PLAIN"}}
 	},

@@ -55,12 +55,18 @@ func parseOAuthBearer(s string) (user, token string, err error) {
 // parseXOAuth2 splits Google's forerunner of it: user=USER, 0x01, auth=Bearer
 // TOKEN, 0x01, 0x01.
 func parseXOAuth2(s string) (user, token string, err error) {
+	users := 0
 	token, err = bearer(s, func(name, value string) {
 		if name == "user" {
 			user = value
+			users++
 		}
 	})
-	if err == nil && user == "" {
+	switch {
+	case err != nil:
+	case users > 1:
+		err = errors.New("two user names")
+	case user == "":
 		err = fmt.Errorf("%w (user=USER)", errNoName)
 	}
 	if err != nil {
@@ -117,3 +123,14 @@ func unescapeName(s string) (string, bool) {
 }
 
 var saslPlain = strings.NewReplacer("=2C", ",", "=3D", "=")
+
+// backendMech returns the mechanism by which a login process shall show the
+// backend a token, for the user whom it logs in as. Login processes (2.3 and 2.4,
+// lib-sasl/mech-oauthbearer.c) do not escape the name in the GS2 header, so that
+// `x,a=y` would log in as y; XOAUTH2 has nothing to escape.
+func backendMech(mech, user string) string {
+	if mech == "OAUTHBEARER" && strings.ContainsAny(user, ",=") {
+		return "XOAUTH2"
+	}
+	return mech
+}

@@ -33,6 +33,7 @@ func TestParseOAuth(t *testing.T) {
 			"someuser@example.com", "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg", ""},
 		{"an equals sign in the name", "XOAUTH2", "user=a=2C\x01auth=Bearer t\x01\x01", "a=2C", "t", ""},
 		{"no user", "XOAUTH2", "auth=Bearer t\x01\x01", "", "", "no user name"},
+		{"two users", "XOAUTH2", "user=u\x01user=v\x01auth=Bearer t\x01\x01", "", "", "two user names"},
 		{"no token", "XOAUTH2", "user=u\x01\x01", "", "", "no bearer token"},
 		{"no pair", "XOAUTH2", "user\x01auth=Bearer t\x01\x01", "", "", "no key=value pair"},
 		{"cut off", "XOAUTH2", "user=u\x01auth=Bearer t", "", "", "no 0x01 0x01"},
@@ -77,6 +78,14 @@ func FuzzParseOAuth(f *testing.F) {
 				if u, tok, err := parse(back); u != user || tok != token || err != nil {
 					t.Errorf("%q comes back as %q, %q, %v", back, u, tok, err)
 				}
+			}
+			// What login processes write must be the same user's to the backend.
+			back, read := "n,a="+user+",\x01auth=Bearer "+token+"\x01\x01", parseOAuthBearer
+			if backendMech(mech, user) == "XOAUTH2" {
+				back, read = "user="+user+"\x01auth=Bearer "+token+"\x01\x01", parseXOAuth2
+			}
+			if u, tok, err := read(back); u != user || tok != token || err != nil {
+				t.Errorf("the backend reads %q as %q, %q, %v", back, u, tok, err)
 			}
 		}
 	})

@@ -67,23 +67,28 @@ type routing struct {
 	masterPass proxy.Secret
 }
 
-// appendOK writes standalone's OK, or PASS, for a routed or passed decision. mech
-// is the client's mechanism.
-func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision, mech string) []byte {
+// appendOK writes standalone's OK, or PASS, for a routed or passed decision.
+// tokenMech is the mechanism by which the backend is shown the password, empty
+// where it is no token.
+func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision, tokenMech string) []byte {
 	b = appendCommand(b, verb, id)
 	b = appendField(b, "user", d.User)
 	if d.Outcome == proxy.Passed {
 		return append(b, '\n')
 	}
 	b = append(b, "\tproxy"...)
-	tls := false
-	_, token := tokenErrors[mech]
+	tls, user := false, d.User // user: at the backend
 	set := func(name, value string, bare bool) {
-		if slices.Contains(reserved, name) {
+		switch {
+		case slices.Contains(reserved, name):
 			return
+		case name == "ssl" || name == "starttls":
+			tls = true
+		case name == "destuser" && value != "":
+			user = value
+		case name == "proxy_mech" || name == "master": // master users log in by PLAIN
+			tokenMech = ""
 		}
-		tls = tls || name == "ssl" || name == "starttls"
-		token = token && name != "proxy_mech"
 		b = append(b, '\t')
 		b = append(b, name...)
 		if !bare {
@@ -97,8 +102,11 @@ func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision,
 		}
 	}
 	for _, c := range d.Changes {
-		if !c.Remove {
+		switch {
+		case !c.Remove:
 			set(c.Name, c.Value, c.Bare)
+		case c.Name == "proxy_mech":
+			tokenMech = ""
 		}
 	}
 	if d.Port != 0 {
@@ -106,8 +114,8 @@ func (rt *routing) appendOK(b []byte, verb string, id uint32, d *proxy.Decision,
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
 	b = appendTLS(b, d.Entry, tls)
-	if token {
-		b = appendField(b, "proxy_mech", mech) // what the backend is shown is no password
+	if tokenMech != "" {
+		b = appendField(b, "proxy_mech", backendMech(tokenMech, user))
 	}
 	// All mechanisms here show the password, and one that is empty proves
 	// nothing: the configured master user is not for them.

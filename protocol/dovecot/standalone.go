@@ -125,8 +125,11 @@ func (c *authConn) read(ctx context.Context, ph phases, kept *keptState) error {
 		line, tooLong, err := in.next(idle)
 		switch {
 		case errors.Is(err, errIdle) && ended(c.stop):
-			if !keep && c.outstanding() == 0 && hangUp(c.conn) {
-				return nil
+			if !keep && c.outstanding() == 0 {
+				c.out.finish()
+				if hangUp(c.conn) {
+					return nil
+				}
 			}
 			continue
 		case err != nil:
@@ -248,8 +251,9 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 	case c.opt.RequireSecured && !a.req.TLS.Secured:
 		c.log.Warn("plaintext mechanism without TLS refused: require_secured")
 		c.refuse(id, &a.req, "")
-	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech == "LOGIN")):
-		// Exim's empty resp= means that there is none.
+	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech != "PLAIN")):
+		// Exim's empty resp= means that there is none, and so it does where an
+		// empty one says nothing.
 		c.challenge(x)
 	default:
 		c.response(ctx, x, a.resp)
@@ -280,14 +284,14 @@ func (c *authConn) expire(now time.Time) bool {
 func (c *authConn) handleCont(ctx context.Context, id uint32, data string) {
 	c.mu.Lock()
 	x := c.pending[id]
-	var refused *proxy.Decision
-	if x != nil {
-		refused = x.refused
+	refused := x != nil && x.refused != nil
+	if refused {
+		x.gone.Store(true)
+		delete(c.pending, id)
+		c.out.queue(c.reply(x, x.refused))
 	}
 	c.mu.Unlock()
-	if refused != nil {
-		c.drop(id)
-		c.tell(x, refused)
+	if refused {
 		return
 	}
 	if x == nil || x.deciding {
@@ -381,22 +385,29 @@ func (c *authConn) explain(x *exchange, d *proxy.Decision) bool {
 
 // giveUp tells whoever still waits to try later.
 func (c *authConn) giveUp() {
+	reset := false
 	c.mu.Lock()
 	c.over = true
-	open := c.pending
-	c.pending = map[uint32]*exchange{}
-	for _, x := range open {
+	for _, x := range c.pending {
 		x.gone.Store(true)
+		d := x.refused // which was recorded
+		if d == nil {
+			later := c.opt.Handler.Record(&x.auth.req, proxy.Decision{Reason: proxy.Overload})
+			d = &later
+		}
+		b := c.reply(x, d)
+		reset = reset || b == nil
+		c.out.queue(b)
 	}
+	clear(c.pending)
 	c.mu.Unlock()
-	for _, x := range open {
-		d := c.opt.Handler.Record(&x.auth.req, proxy.Decision{Reason: proxy.Overload})
-		c.tell(x, &d)
-	}
+	c.write(reset, false)
 }
 
-// answer tells a decision, unless its client gave the request up.
+// answer tells a decision, unless its client gave the request up. It is queued
+// before nothing seems to be outstanding: then the connection may be closed.
 func (c *authConn) answer(x *exchange, d *proxy.Decision) {
+	b := c.reply(x, d)
 	c.mu.Lock()
 	c.active--
 	gone := x.gone.Load()
@@ -404,32 +415,54 @@ func (c *authConn) answer(x *exchange, d *proxy.Decision) {
 	if !gone && !explained {
 		x.gone.Store(true)
 		delete(c.pending, x.id)
+		c.out.queue(b)
 	}
+	others := len(c.pending) > 0
 	c.mu.Unlock()
-	switch {
-	case explained:
-		c.out.flush()
-	case !gone:
-		c.tell(x, d)
+	if !gone {
+		c.write(b == nil, others)
 	}
 }
 
-// tell writes a decision.
+// tell writes a decision on a request that is not pending.
 func (c *authConn) tell(x *exchange, d *proxy.Decision) {
-	if d.Outcome == proxy.TempFail && c.minor.Load() == 0 && x.auth.req.NoLogin {
-		// Postfix and Exim show every FAIL as a wrong password, and a closed
-		// connection as a temporary failure.
-		c.out.finish()
-		resetConn(c.conn)
+	b := c.reply(x, d)
+	c.out.queue(b)
+	c.write(b == nil, c.outstanding() > 0)
+}
+
+// write writes what is queued, and then resets the connection if it shall.
+// others: more answers may be on their way.
+func (c *authConn) write(reset, others bool) {
+	if !reset {
+		c.out.send(nil, others)
 		return
 	}
-	var b []byte
-	if d.Outcome == proxy.Routed || d.Outcome == proxy.Passed {
-		b = c.fitting(c.route.appendOK(nil, "OK", x.id, d, x.auth.mech), x.id, d)
-	} else {
-		b = appendFail(nil, x.id, d)
+	c.out.finish()
+	resetConn(c.conn)
+}
+
+// reply is what a decision is told by; nil: by the end of the connection.
+func (c *authConn) reply(x *exchange, d *proxy.Decision) []byte {
+	switch {
+	case d.Outcome == proxy.Routed, d.Outcome == proxy.Passed:
+		return c.fitting(c.route.appendOK(nil, "OK", x.id, d, x.tokenMech(d)), x.id, d)
+	case d.Outcome == proxy.TempFail && c.minor.Load() == 0 && x.auth.req.NoLogin:
+		// Postfix and Exim show every FAIL as a wrong password, and a closed
+		// connection as a temporary failure.
+		return nil
 	}
-	c.out.send(b, c.outstanding() > 0)
+	return appendFail(nil, x.id, d)
+}
+
+// tokenMech is the mechanism by which the backend shall be shown the client's
+// token, empty where it is shown another password.
+func (x *exchange) tokenMech(d *proxy.Decision) string {
+	r := &x.auth.req
+	if _, ok := tokenErrors[x.auth.mech]; !ok || d.Password.Reveal() != r.Password.Reveal() {
+		return ""
+	}
+	return x.auth.mech
 }
 
 // parsePlain splits the message of SASL PLAIN (RFC 4616): authzid NUL authcid

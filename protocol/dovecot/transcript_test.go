@@ -33,8 +33,17 @@ var settings = map[string]func(*Options){
 	"overload":        func(o *Options) { o.MaxOutstanding = 2 },
 	"relay_overload":  func(o *Options) { o.MaxOutstanding = 1 },
 	"require_secured": func(o *Options) { o.RequireSecured = true },
-	"oauth": func(o *Options) {
-		o.Mechanisms = []string{"PLAIN", "OAUTHBEARER", "XOAUTH2"}
+	"oauth":           tokens,
+	"oauth_backend":   tokens,
+	"oauth_dialogue":  tokens,
+	"oauth_secured": func(o *Options) {
+		tokens(o)
+		o.Mechanisms = append(o.Mechanisms, "LOGIN")
+		o.RequireSecured = true
+	},
+	"oauth_shutdown": func(o *Options) {
+		tokens(o)
+		o.Grace = 100 * time.Millisecond
 	},
 	"hold_expiry":       func(o *Options) { o.HoldLimit = 30 * time.Millisecond },
 	"relay_hold_expiry": func(o *Options) { o.HoldLimit = 30 * time.Millisecond },
@@ -45,6 +54,8 @@ var settings = map[string]func(*Options){
 		o.MasterUser, o.MasterPass = "usher", proxy.NewSecret("s3cret master")
 	},
 }
+
+func tokens(o *Options) { o.Mechanisms = []string{"PLAIN", "OAUTHBEARER", "XOAUTH2"} }
 
 // TestTranscripts plays testdata/*.txt. A file with relay_ in its name is for an
 // interposed server, one whose name begins with userdb_ for the auth-master

@@ -71,6 +71,7 @@ protocols = imap
 ssl = no
 disable_plaintext_auth = no
 auth_failure_delay = 0
+auth_username_chars =
 login_trusted_networks = 127.0.0.0/8
 mail_location = maildir:~/Maildir
 first_valid_uid = 1
@@ -100,6 +101,7 @@ func (c *Client) AuthToken(mech, user, token string, initial bool) string {
 	c.t.Helper()
 	msg, ack := "user="+user+"\x01auth=Bearer "+token+"\x01\x01", ""
 	if mech == "OAUTHBEARER" {
+		user = strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user)
 		msg, ack = "n,a="+user+",\x01host=mail.example.org\x01port=143\x01auth=Bearer "+token+"\x01\x01", encode("\x01")
 	}
 	tag := c.tag()
