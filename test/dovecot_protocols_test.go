@@ -205,22 +205,44 @@ func TestDovecot_Doveadm_100000Users(t *testing.T) {
 	}, func() {
 		defer close(done)
 		begin := time.Now()
-		stdout, stderr, status := r.interposed.Doveadm(t, "user", "*")
+		listed := 0
+		again(t, func() bool {
+			p := r.interposed.StartDoveadm(t, "user", "*")
+			defer p.Stop()
+			select {
+			case <-p.Done():
+			case <-time.After(8 * time.Second):
+				return false
+			}
+			for _, line := range p.Log.Lines(0) {
+				if strings.HasSuffix(line, "@example.org") {
+					listed++
+				}
+			}
+			return true
+		})
 		t.Logf("doveadm user '*' took %s", time.Since(begin))
-		listed, want := strings.Count(stdout, "@example.org\n"), many+len(people)
-		if status != 0 || listed != want {
-			t.Errorf("doveadm user '*': status %d, %d users, want %d: %s", status, listed, want, stderr)
+		if want := many + len(people); listed != want {
+			t.Errorf("doveadm user '*': %d users, want %d", listed, want)
 		}
 		begin = time.Now()
-		all := r.interposed.StartDoveadm(t, "mailbox", "create", "-A", "new")
-		defer all.Stop()
 		const some = 200
-		asked := 0
-		r.usher.Logged(t, 0, "that doveadm asks for one user after the other", func(line string) bool {
-			if strings.Contains(line, `"service":"doveadm"`) {
-				asked++
+		again(t, func() bool {
+			from := r.usher.Log.Len()
+			all := r.interposed.StartDoveadm(t, "mailbox", "create", "-A", "new")
+			defer all.Stop()
+			for end := time.Now().Add(8 * time.Second); time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+				asked := 0
+				for _, line := range r.usher.Log.Lines(from) {
+					if strings.Contains(line, `"service":"doveadm"`) {
+						asked++
+					}
+				}
+				if asked >= some {
+					return true
+				}
 			}
-			return asked == some
+			return false
 		})
 		t.Logf("doveadm -A: at user %d after %s", some, time.Since(begin))
 	})
@@ -228,6 +250,20 @@ func TestDovecot_Doveadm_100000Users(t *testing.T) {
 	if logins == 0 || slowest > 5*time.Second {
 		t.Errorf("%d logins, the slowest took %s", logins, slowest)
 	}
+}
+
+// again tries until it went well, a few times: under load Dovecot 2.3's auth now and
+// then keeps the last names of a long LIST to itself, of one in twenty with usher
+// and without, and doveadm waits for them.
+func again(t *testing.T, try func() bool) {
+	t.Helper()
+	for range 4 {
+		if try() {
+			return
+		}
+		t.Log("Dovecot's auth does not end its LIST; once more")
+	}
+	t.Error("it never went well")
 }
 
 // Dovecot 2.4 still takes the socket as the argument of a login process, the only
