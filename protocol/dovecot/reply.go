@@ -1,6 +1,7 @@
 package dovecot
 
 import (
+	"encoding/base64"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,6 +39,13 @@ func appendFailCode(b []byte, id uint32, code string) []byte {
 		b = append(b, "\tcode="...)
 		b = append(b, code...)
 	}
+	return append(b, '\n')
+}
+
+// appendContinue writes a CONT with the server's next piece of SASL data.
+func appendContinue(b []byte, id uint32, data string) []byte {
+	b = append(appendCommand(b, "CONT", id), '\t')
+	b = base64.StdEncoding.AppendEncode(b, []byte(data))
 	return append(b, '\n')
 }
 
