@@ -81,7 +81,7 @@ func TestCrowd(t *testing.T) {
 			switch n % 10 {
 			case 8: // gives up
 				c.Say(authLine(id, "plain"), fmt.Sprintf("CANCEL\t%d", id), fmt.Sprintf("CANCEL\t%d", id-7))
-				c.Say(authLine(id-9, "named"))
+				c.Say(authLine(id-9, "tagged"))
 				for line := c.Hear(); !strings.HasPrefix(line, fmt.Sprintf("OK\t%d\t", id-9)); line = c.Hear() {
 					if !strings.HasPrefix(line, fmt.Sprintf("OK\t%d\t", id)) {
 						t.Errorf("client %d: %q", n, line)

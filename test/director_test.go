@@ -100,7 +100,7 @@ func startDirectorRig(t *testing.T) *directorRig {
 	t.Helper()
 	port := listenEverywhere(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	users := directorUsers
-	if _, err := net.LookupHost("localhost"); err != nil { // no /etc/hosts
+	if ips, err := net.LookupHost("localhost"); err != nil || len(ips) != 1 || ips[0] != "127.0.0.1" { // no /etc/hosts
 		users = strings.Replace(users, "named:{PLAIN}secret::::::proxy=y port=PORT director_tag=named\n", "", 1)
 	}
 	d := servers.StartDirector(t, strings.ReplaceAll(users, "PORT", port), "127.0.0.2 127.0.0.3@ssd localhost@named", `auth_master_user_separator = *

@@ -65,6 +65,7 @@ type relay struct {
 	foreign bool  // … which is not that of link
 	link    *link // nil: the upstream is away
 	over    bool  // time is up: nothing is begun any more
+	leaving bool  // the client is being handed over
 	endedAt time.Time
 	pending map[uint32]*relayed
 	cancels map[uint32]bool // CANCELs of a client that waits for CANCELLED
@@ -112,7 +113,7 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 		if conn != nil {
 			if _, err := s.use(ctx, conn, func(ctx context.Context, conn net.Conn) (bool, error) {
 				return c.serveLink(ctx, conn, kept)
-			}); ctx.Err() == nil {
+			}); ctx.Err() == nil && !ended(c.stop) {
 				s.isAway(err)
 			}
 		}
@@ -125,18 +126,18 @@ func (s *Server) interpose(ph phases, nc net.Conn) {
 	anyway := time.AfterFunc(wait, c.greetAnyway)
 	defer anyway.Stop()
 
+	if conn != nil {
+		<-c.begin // it is attached in no time
+	}
 	select {
 	case <-c.begin:
-		switch err := c.readClient(ph); {
-		case err == nil && c.minor == "0":
-			defer resetConn(nc)
-		case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
-			c.log.Warn("connection", zap.Error(err))
-		}
 	case <-c.stop:
-		if c.keeper != nil {
-			c.handOver()
-		}
+	}
+	switch err := c.readClient(ph); {
+	case err == nil && c.minor == "0":
+		defer resetConn(nc)
+	case err != nil && !errors.Is(err, errKept) && !normalEnd(err):
+		c.log.Warn("connection", zap.Error(err))
 	}
 	if l := c.present(); l != nil {
 		l.out.finish()
@@ -157,10 +158,7 @@ func (c *relay) adopt(nc net.Conn) (kept *keptState, conn net.Conn, ok bool) {
 		return nil, nil, true
 	}
 	if err != nil || kept.Kind != "interposed" || kept.Upstream != c.opt.Upstream || kept.Linked != (len(more) == 1) {
-		for _, m := range more {
-			closeQuietly(m)
-		}
-		c.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+		c.turnAway(nc, kept, more, err)
 		return nil, nil, false
 	}
 	c.version, c.cpid, c.minor, c.spoke = kept.Version, kept.CPID, kept.Minor, kept.Spoke
@@ -221,7 +219,7 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 		for _, m := range kept.Mechs {
 			l.mechs[m] = true
 		}
-		l.ready, l.greeting = kept.Ready, kept.Greeting
+		l.ready = kept.Ready
 		in.preload(kept.UpIn)
 		c.mu.Lock()
 		c.link = l
@@ -230,10 +228,20 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
 	l.ended = make(chan error, 1)
-	c.running.Add(1)
-	c.work.run(func() { c.readUpstream(ctx, in, l) })
-	err = <-l.ended
-	if !l.freezer.stopped(ctx) && ctx.Err() == nil {
+	read := func() error {
+		c.running.Add(1)
+		c.work.run(func() { c.readUpstream(ctx, in, l) })
+		return <-l.ended
+	}
+	err = read()
+	if l.freezer.stopped(ctx) {
+		if !l.freezer.again {
+			return l.ready, err
+		}
+		in.slow = true // there is a deadline
+		err = read()
+	}
+	if ctx.Err() == nil {
 		c.detach(l)
 	}
 	return l.ready, err
@@ -306,10 +314,11 @@ func (c *relay) greet(l *link, greeting []byte) {
 	c.greeting.Store(&greeting)
 	c.mu.Lock()
 	l.ready = true
-	first := !c.greeted
-	if first {
+	first := !c.greeted && !c.leaving
+	switch {
+	case first:
 		c.greeted = true
-	} else {
+	case !c.leaving:
 		c.foreign = true
 	}
 	c.mu.Unlock()
@@ -331,7 +340,7 @@ func (c *relay) greetAnyway() {
 		return
 	}
 	c.mu.Lock()
-	late := c.greeted
+	late := c.greeted || c.leaving
 	if !late {
 		c.greeted, c.foreign = true, true
 		c.out.queue(greeting)
@@ -386,10 +395,14 @@ func (c *relay) readClient(ph phases) error {
 				return errKept
 			}
 		}
+		if p := c.patience(); keep && p > 0 && abstains(c.endedAt) {
+			pause(ph.hard, ph.grace.Done(), p)
+			continue
+		}
 		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):
-			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && (!keep || !ended(c.stop)) && hangUp(c.client) {
+			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && c.mayHangUp(keep) && hangUp(c.client) {
 				return nil
 			}
 			continue
@@ -412,6 +425,15 @@ func (c *relay) readClient(ph phases) error {
 			up.out.wait()
 		}
 	}
+}
+
+// mayHangUp reports whether a client that is silent may be hung up on. keep: it
+// can be handed over.
+func (c *relay) mayHangUp(keep bool) bool {
+	if ended(c.stop) {
+		return !keep
+	}
+	return !c.in.begun()
 }
 
 // patience is how long the client may be silent before its connection ends; 0:

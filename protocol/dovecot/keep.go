@@ -6,10 +6,13 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"usher/proxy"
 )
 
 // A Keeper is a listener whose connections can be handed over to the next server
@@ -42,9 +45,8 @@ type keptState struct {
 	Greeted  bool
 	Foreign  bool
 	Born     time.Time
-	Linked   bool   // the upstream's connection comes along
-	Ready    bool   // and has greeted
-	Greeting []byte // as far as it came
+	Linked   bool // the upstream's connection comes along
+	Ready    bool // and has greeted
 	Mechs    []string
 	UpIn     []byte // read from it and not yet looked at
 }
@@ -104,7 +106,8 @@ type freezer struct {
 	mu     sync.Mutex
 	asked  bool
 	frozen chan struct{} // closed when nobody reads any more
-	thaw   chan struct{} // closed when the connection may be closed
+	thaw   chan struct{} // closed when the connection may be closed, or is read again
+	again  bool          // it is read again; set before thaw is closed
 }
 
 func newFreezer(conn net.Conn, in *lineReader) *freezer {
@@ -131,8 +134,8 @@ func (f *freezer) ask() {
 	}
 }
 
-// stopped is called by the reader for its last error: it reports whether the
-// reading was only stopped, and then returns when the connection may end.
+// stopped is called by the reader for its error: it reports whether the reading
+// was only stopped, and then returns when the connection may end or be read again.
 func (f *freezer) stopped(ctx context.Context) bool {
 	f.mu.Lock()
 	asked := f.asked
@@ -159,16 +162,16 @@ func (c *relay) handOver() bool {
 	if l != nil {
 		l.freezer.ask()
 		defer close(l.freezer.thaw)
-		c.out.finish()
 	}
 	c.mu.Lock()
+	c.leaving = true // nobody greets the client any more
 	state := &keptState{
 		Kind: "interposed", Upstream: c.opt.Upstream, Minor: c.minor, Version: c.version, CPID: c.cpid,
 		Spoke: c.spoke, Greeted: c.greeted, Foreign: c.foreign, Born: c.born, In: c.in.unread(),
 	}
 	// The upstream may have gone in this very moment.
 	if l != nil && c.link == l && !l.out.failed() {
-		state.Linked, state.Ready, state.UpIn, state.Greeting = true, l.ready, l.freezer.in.unread(), l.greeting
+		state.Linked, state.Ready, state.UpIn = true, l.ready, slices.Concat(l.greeting, l.freezer.in.unread())
 		for m := range l.mechs {
 			state.Mechs = append(state.Mechs, m)
 		}
@@ -178,5 +181,66 @@ func (c *relay) handOver() bool {
 		state.Foreign = state.Greeted
 	}
 	c.mu.Unlock()
-	return !c.out.failed() && c.Server.handOver(state, conns...) == nil
+	c.out.finish()
+	if !c.out.failed() && c.Server.handOver(state, conns...) == nil {
+		return true
+	}
+	c.mu.Lock()
+	c.leaving = false
+	c.mu.Unlock()
+	if l != nil {
+		l.freezer.again = true
+	}
+	return false
+}
+
+// turnAway ends a connection that was handed over and can't be served on: kept is
+// its state, nil if that can't be read, more what belonged to it. What the client
+// has asked meanwhile is answered: its end alone would say that a password is wrong.
+func (s *Server) turnAway(nc net.Conn, kept *keptState, more []net.Conn, err error) {
+	s.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+	for _, m := range more {
+		closeQuietly(m)
+	}
+	in, out := newLineReader(nc, maxLine), newOutbox(nc)
+	minor := 1
+	if kept != nil {
+		in.preload(kept.In)
+		if n, err := strconv.Atoi(kept.Minor); err == nil {
+			minor = n
+		}
+	}
+	defer out.finish()
+	for began := time.Now(); time.Since(began) < s.opt.Grace; out.wait() {
+		line, _, err := in.next(silence(began))
+		switch {
+		case errors.Is(err, errIdle):
+			if hangUp(nc) {
+				return
+			}
+			continue
+		case err != nil:
+			return
+		}
+		verb, idText, rest := command(text(line))
+		id, ok := parseID(idText)
+		switch {
+		case !ok:
+		case verb == "AUTH", verb == "CONT":
+			d := proxy.Decision{Reason: proxy.UpstreamUnavailable}
+			if a, err := parseAuth(rest); err == nil && verb == "AUTH" {
+				s.opt.Handler.Record(&a.req, d)
+			}
+			if minor == 0 {
+				resetConn(nc) // see tellFail
+				return
+			}
+			out.queue(appendFail(nil, id, &d))
+		case verb == "CANCEL" && minor >= 4:
+			out.queue(appendCancelled(nil, id))
+		}
+		if !in.buffered() {
+			out.flush()
+		}
+	}
 }

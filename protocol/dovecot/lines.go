@@ -20,6 +20,9 @@ const (
 	// drainPatience is after how long of a connection that is never silent for
 	// drainIdle the next short silence is taken.
 	drainPatience = 200 * time.Millisecond
+	// abstainAfter and abstainUntil: see abstains.
+	abstainAfter = time.Second
+	abstainUntil = 6 * time.Second
 	// maxSkip ends a connection that sends more than this without an LF.
 	maxSkip = 1 << 20
 )
@@ -61,7 +64,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 			return line, false, nil
 		}
 		scanned = l.w - l.r
-		if scanned == l.max {
+		if scanned >= l.max {
 			if head == nil {
 				head = bytes.Clone(l.buf[l.r : l.r+64])
 			}
@@ -82,7 +85,7 @@ func (l *lineReader) next(idle time.Duration) (line []byte, tooLong bool, err er
 		}
 		switch {
 		case err == nil:
-		case scanned == 0 && head == nil && errors.Is(err, os.ErrDeadlineExceeded):
+		case head == nil && errors.Is(err, os.ErrDeadlineExceeded) && (l.woken.Swap(false) || scanned == 0):
 			l.slow = true // wake may have set the deadline
 			return nil, false, errIdle
 		default:
@@ -119,7 +122,7 @@ func (l *lineReader) deadline(d time.Duration) error {
 	if err := l.conn.SetReadDeadline(t); err != nil {
 		return err
 	}
-	if d > 0 || !l.woken.Swap(false) {
+	if d > 0 && d <= drainIdle || !l.woken.Load() {
 		return nil
 	}
 	// wake may have come after the caller had looked: its deadline stands.
@@ -127,9 +130,9 @@ func (l *lineReader) deadline(d time.Duration) error {
 	return l.conn.SetReadDeadline(time.Now().Add(drainIdle))
 }
 
-// wake makes a reader that waits for a line return errIdle soon, so that it
-// looks whether it shall end. It may be called at any time. A second errIdle may
-// follow the first.
+// wake makes a reader that waits for a line, or for the rest of one, return
+// errIdle soon, so that it looks whether it shall end. It may be called at any
+// time. A second errIdle may follow the first.
 func (l *lineReader) wake() {
 	l.woken.Store(true)
 	if err := l.conn.SetReadDeadline(time.Now().Add(drainIdle)); err != nil {
@@ -145,6 +148,19 @@ func silence(since time.Time) time.Duration {
 	}
 	return drainIdle / 10
 }
+
+// abstains reports whether nothing shall be read for now from a connection that is
+// to be handed over, which has been wanted since then: one that always has
+// something outstanding gets rid of it so, and what its client says meanwhile
+// waits for the next server. Who has to say more of what is outstanding is read
+// again after a while.
+func abstains(since time.Time) bool {
+	d := time.Since(since)
+	return abstainAfter <= d && d < abstainUntil
+}
+
+// begun reports whether the beginning of a line was read.
+func (l *lineReader) begun() bool { return l.r < l.w }
 
 // buffered reports whether another line may be had without waiting. The
 // beginning of one does not count: its end may be long in coming.

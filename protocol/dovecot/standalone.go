@@ -62,12 +62,9 @@ func (s *Server) standalone(ph phases, nc net.Conn) {
 	defer cancel()
 
 	kept, more, err := keptOf(nc)
-	for _, m := range more {
-		closeQuietly(m)
-	}
 	switch {
-	case err != nil || kept != nil && kept.Kind != "standalone":
-		c.log.Info("a connection that was handed over is closed: it was served otherwise", zap.Error(err))
+	case err != nil || kept != nil && (kept.Kind != "standalone" || len(more) > 0):
+		c.turnAway(nc, kept, more, err)
 		return
 	case kept == nil:
 		// Sent whole at accept: every client takes it, and some wait for its
@@ -120,6 +117,10 @@ func (c *authConn) read(ctx context.Context, ph phases, kept *keptState) error {
 				endedAt = time.Now()
 			}
 			idle = silence(endedAt)
+			if keep && abstains(endedAt) {
+				pause(ctx, ph.grace.Done(), idle)
+				continue
+			}
 		}
 		line, tooLong, err := in.next(idle)
 		switch {

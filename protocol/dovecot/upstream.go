@@ -56,7 +56,7 @@ func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
 // that the upstream was what it should be.
 func (u *upstream) keep(ctx context.Context, stop <-chan struct{}, serve func(context.Context, net.Conn) (answered bool, err error)) {
 	var retry backOff
-	for {
+	for ctx.Err() == nil && !ended(stop) {
 		answered, err := u.once(ctx, serve)
 		if answered {
 			retry = 0
@@ -66,9 +66,6 @@ func (u *upstream) keep(ctx context.Context, stop <-chan struct{}, serve func(co
 		}
 		u.isAway(err)
 		pause(ctx, stop, retry.next())
-		if ctx.Err() != nil || ended(stop) {
-			return
-		}
 	}
 }
 

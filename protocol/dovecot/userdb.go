@@ -83,6 +83,10 @@ type lookup struct {
 }
 
 func (s *Server) userdb(ph phases, nc net.Conn) {
+	if kept, more, err := keptOf(nc); kept != nil || err != nil {
+		s.turnAway(nc, kept, more, err) // the address was that of another kind
+		return
+	}
 	ctx, cancel := context.WithCancel(ph.hard)
 	defer cancel()
 	c := &userdbConn{
@@ -265,7 +269,7 @@ func (x *lookup) parse(rest string) error {
 	}
 	x.req = a.req
 	x.req.User = unescape(user)
-	x.req.NoAuth, x.req.Lookup = true, true
+	x.req.NoAuth, x.req.Lookup, x.req.NoLogin = true, true, false
 	x.req.Method = "lookup"
 	return nil
 }
@@ -337,7 +341,7 @@ func (c *userdbConn) answer(id uint32, x *lookup, rest string) {
 		if !c.take(id, x) {
 			return
 		}
-		b = c.appendPass(nil, id, &d, func(b []byte) []byte { return c.route.appendOK(b, "PASS", id, &d, "") })
+		b = c.appendPass(nil, id, x, &d, func(b []byte) []byte { return c.route.appendOK(b, "PASS", id, &d, "") })
 	case "USER":
 		b = c.user(id, x)
 	case "LIST":
@@ -349,9 +353,10 @@ func (c *userdbConn) answer(id uint32, x *lookup, rest string) {
 }
 
 // appendPass writes the answer to a PASS: pass writes that of a user who is
-// taken somewhere. A user whom nobody knows is NOTFOUND; whatever else keeps
-// somebody from being routed must not bounce mail.
-func (c *userdbConn) appendPass(b []byte, id uint32, d *proxy.Decision, pass func([]byte) []byte) []byte {
+// taken somewhere. A user whom nobody knows is NOTFOUND, but none whom the
+// upstream knows; whatever else keeps somebody from being routed must not bounce
+// mail.
+func (c *userdbConn) appendPass(b []byte, id uint32, x *lookup, d *proxy.Decision, pass func([]byte) []byte) []byte {
 	switch {
 	case d.Outcome == proxy.Routed, d.Outcome == proxy.Passed:
 		if b = pass(b); len(b) <= maxUserdbLine {
@@ -359,7 +364,7 @@ func (c *userdbConn) appendPass(b []byte, id uint32, d *proxy.Decision, pass fun
 		}
 		c.log.Error("an answer is over the limit", zap.String("id", d.ID), zap.Int("bytes", len(b)), zap.Int("limit", maxUserdbLine))
 		return appendNoAnswer(b[:0], "PASS", id, "")
-	case d.Outcome == proxy.Denied && d.Reason != proxy.PolicyRefused:
+	case d.Outcome == proxy.Denied && d.Reason != proxy.PolicyRefused && x.req.Upstream == nil:
 		return append(appendCommand(b, "NOTFOUND", id), '\n')
 	case d.Outcome == proxy.Denied:
 		return appendNoAnswer(b, "PASS", id, d.Text)
@@ -534,7 +539,11 @@ func (c *userdbConn) upstreamPass(id uint32, rest string) (pass bool) {
 		return false
 	}
 	x.told = true
+	x.req.Upstream = up
 	c.mu.Unlock()
+	if !route && have.proxy && !have.host {
+		err = errors.New("upstream: a PASS with proxy, and neither host nor user") // which would bounce
+	}
 	if err != nil || !route {
 		c.take(id, x)
 	}
@@ -551,7 +560,6 @@ func (c *userdbConn) upstreamPass(id uint32, rest string) (pass bool) {
 		c.opt.Handler.Record(&x.req, proxy.Decision{Outcome: proxy.Passed, By: "upstream", Reason: why, User: up.User})
 		return true
 	}
-	x.req.Upstream = up
 	c.running.Add(1)
 	c.work.run(func() {
 		defer c.running.Done()
@@ -559,7 +567,7 @@ func (c *userdbConn) upstreamPass(id uint32, rest string) (pass bool) {
 		if !c.take(id, x) {
 			return
 		}
-		c.out.send(c.appendPass(nil, id, &d, func(b []byte) []byte {
+		c.out.send(c.appendPass(nil, id, x, &d, func(b []byte) []byte {
 			if d.Outcome == proxy.Routed {
 				return c.route.appendRouted(b, "PASS", id, rest, have, false, &d)
 			}

@@ -38,6 +38,22 @@ func DialFrom(t testing.TB, protocol, addr, from string) *Client {
 	return c
 }
 
+// TryDial is Dial, imap or pop3, to a server that may have trouble: then refused is
+// what it says instead of a greeting.
+func TryDial(t testing.TB, protocol, addr string) (c *Client, refused string) {
+	t.Helper()
+	ip := ClientIP()
+	c = &Client{Conn: Connect(t, protocol, addr, ip), Protocol: protocol, IP: ip}
+	line, err := c.Read()
+	if err != nil {
+		return c, Closed
+	}
+	if !strings.HasPrefix(line, "* OK ") && !strings.HasPrefix(line, "+OK") {
+		return c, line
+	}
+	return c, ""
+}
+
 // DialTLS is Dial to a server that speaks TLS from the first byte.
 func DialTLS(t testing.TB, protocol, addr string, cert *Certificate) *Client {
 	t.Helper()

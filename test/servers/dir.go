@@ -85,3 +85,14 @@ func Deploy(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// copyDeploy copies a file below deploy/, as it stands, to where every user may
+// read it: the checkout may be private.
+func copyDeploy(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(Deploy(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return WriteFile(t, string(text), Dir(t), filepath.Base(name))
+}

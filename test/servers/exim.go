@@ -63,7 +63,7 @@ rcpt:
   deny message = relay not permitted
 begin authenticators
 .include %s
-`, exim, spool, ip, port, tls, Deploy(t, "exim/usher.conf")), dir, "exim.conf")
+`, exim, spool, ip, port, tls, copyDeploy(t, "exim/usher.conf")), dir, "exim.conf")
 	// -v shows its log.
 	e.Process = Start(t, "exim", exim, "-bdf", "-v", "-C", conf)
 	e.Logged(t, 0, "that it starts", func(line string) bool {
@@ -77,7 +77,7 @@ begin authenticators
 func EximAuthenticator(t testing.TB, name string) string {
 	t.Helper()
 	conf := WriteFile(t, fmt.Sprintf(".include %s\nkeep_environment =\nbegin authenticators\n.include %s\n",
-		Deploy(t, "exim/usher-site.conf"), Deploy(t, "exim/usher.conf")), Dir(t), "exim.conf")
+		copyDeploy(t, "exim/usher-site.conf"), copyDeploy(t, "exim/usher.conf")), Dir(t), "exim.conf")
 	out, err := exec.Command(exim, "-C", conf, "-bP", "authenticator", name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("exim -bP: %v\n%s", err, out)
