@@ -71,6 +71,10 @@ type relay struct {
 	cancels map[uint32]bool // CANCELs of a client that waits for CANCELLED
 	late    delays
 	running sync.WaitGroup
+
+	// answering counts who may just have an answer in hand that is no longer
+	// pending and not yet in out.
+	answering atomic.Int32
 }
 
 // A link is one connection to the upstream.
@@ -284,6 +288,8 @@ func (c *relay) speak(l *link) {
 // detach fails what the upstream did not answer. The client's connection stands:
 // closing it would fail all its logins, now and until the upstream is back.
 func (c *relay) detach(l *link) {
+	c.answering.Add(1)
+	defer c.answering.Add(-1)
 	c.mu.Lock()
 	c.link = nil
 	c.foreign = c.greeted
@@ -402,8 +408,11 @@ func (c *relay) readClient(ph phases) error {
 		line, tooLong, err := c.in.next(c.patience())
 		switch {
 		case errors.Is(err, errIdle):
-			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && c.mayHangUp(keep) && hangUp(c.client) {
-				return nil
+			if p := c.patience(); 0 < p && p <= drainIdle && c.outstanding() == 0 && c.mayHangUp(keep) {
+				c.out.finish()
+				if hangUp(c.client) {
+					return nil
+				}
 			}
 			continue
 		case err != nil:
@@ -464,7 +473,7 @@ func (c *relay) patience() time.Duration {
 func (c *relay) outstanding() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.pending)
+	return len(c.pending) + int(c.answering.Load())
 }
 
 // clientLine notes what a line says and hands it to the upstream. What would make
@@ -604,6 +613,8 @@ func (c *relay) takeIf(id uint32, x *relayed) bool {
 
 // giveUp tells whoever still waits to try later.
 func (c *relay) giveUp() {
+	c.answering.Add(1)
+	defer c.answering.Add(-1)
 	c.mu.Lock()
 	c.over = true
 	open := map[uint32]*relayed{}
@@ -746,16 +757,19 @@ func (c *relay) readUpstream(ctx context.Context, in *lineReader, l *link) {
 		case !l.ready:
 			err = c.greetingLine(l, line)
 		default:
+			c.answering.Add(1)
 			pass, decide := c.upstreamLine(ctx, text(line))
 			if pass {
 				c.out.queue(line)
 			}
 			if decide == nil {
+				c.answering.Add(-1)
 				break
 			}
 			c.running.Add(1) // of the one that may overtake
 			overtake.Reset(overtakeAfter)
 			decide()
+			c.answering.Add(-1)
 			if !overtake.Stop() {
 				c.out.flush()
 				return
