@@ -51,12 +51,17 @@ func (e *entry) proven(r *proxy.Request) (backend proxy.Secret, ok bool) {
 		mac.Write([]byte(r.Salt))
 		ok = sameHex(mac.Sum(nil), r.Password)
 	case "external":
-		ok = r.TLS.ClientVerify == "SUCCESS" && r.TLS.ClientCN != "" && lower(r.TLS.ClientCN) == lower(r.User)
+		ok = certified(r)
 	}
 	if !ok {
 		return proxy.Secret{}, false
 	}
 	return backend, true
+}
+
+// certified reports whether the client's certificate is the user's.
+func certified(r *proxy.Request) bool {
+	return r.TLS.ClientVerify == "SUCCESS" && r.TLS.ClientCN != "" && lower(r.TLS.ClientCN) == lower(r.User)
 }
 
 // sameHex compares a digest with what a client says that it is, in hex.

@@ -4,12 +4,16 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"usher/proxy"
 )
 
 // Users whose passwords the file has as they are prove that they know them; the
 // examples are those of the RFCs.
 func TestPasswdFile_Proof(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
 	f := open(t, strings.Join([]string{
 		"mrose:{PLAIN}tanstaaf",
 		"tim:{PLAIN}tanstaaftanstaaf",
@@ -18,7 +22,7 @@ func TestPasswdFile_Proof(t *testing.T) {
 		"card:::::::nopassword pass=forthebackend",
 		"renamed:{PLAIN}tanstaaf::::::pass=forthebackend user=other",
 		"disabled:{PLAIN}tanstaaf::::::nologin",
-	}, "\n"), NewWorkers(), nil)
+	}, "\n"), NewWorkers(), zap.New(core))
 	const (
 		apopSalt = "<1896.697170952@dbc.mtview.ca.us>"
 		apop     = "c4c9334bac560ecc979e58001b3e22fb"
@@ -77,5 +81,9 @@ func TestPasswdFile_Proof(t *testing.T) {
 				t.Errorf("password for the backend %q, verified %t; want %q, true", got, id.Verified, tc.backend)
 			}
 		})
+	}
+	// What only the operator can mend he is told.
+	if all := logs.All(); len(all) != 1 || all[0].ContextMap()["user"] != "hashed" {
+		t.Errorf("logged %v", all)
 	}
 }
