@@ -19,6 +19,8 @@ func TestPasswdFile_Proof(t *testing.T) {
 		"tim:{PLAIN}tanstaaftanstaaf",
 		"hashed:" + blf,
 		"hashedtoo:" + blf + "::::::pass=forthebackend",
+		"states:{CRAM-MD5}38b57fd1a0c4b46c814aa05f20318edd71c455380655f2c0ac35c5b359528d29::::::pass=forthebackend", // correct horse
+		"stateless:{CRAM-MD5}38b57fd1a0c4b46c814aa05f20318edd71c455380655f2c0ac35c5b359528d29",
 		"card:::::::nopassword pass=forthebackend",
 		"renamed:{PLAIN}tanstaaf::::::pass=forthebackend user=other",
 		"disabled:{PLAIN}tanstaaf::::::nologin",
@@ -28,6 +30,7 @@ func TestPasswdFile_Proof(t *testing.T) {
 		apop     = "c4c9334bac560ecc979e58001b3e22fb"
 		cramSalt = "<1896.697170952@postoffice.reston.mci.net>"
 		cram     = "b913a602c7eda7a495b4e6e7334d3890"
+		horse    = "97d561e0adbde117e9085dda9a7b7a0f" // HMAC-MD5 of cramSalt
 	)
 	for _, tc := range []struct {
 		name, user, method, salt, said, cn string
@@ -48,6 +51,10 @@ func TestPasswdFile_Proof(t *testing.T) {
 		{name: "apop, another password at the backend", user: "renamed", method: "apop", salt: apopSalt, said: apop, backend: "forthebackend"},
 		{name: "cram-md5", user: "tim", method: "cram-md5", salt: cramSalt, said: cram, backend: "tanstaaftanstaaf"},
 		{name: "cram-md5, wrong", user: "tim", method: "cram-md5", salt: apopSalt, said: cram, reason: proxy.BadPassword},
+		{name: "cram-md5, its own scheme", user: "states", method: "cram-md5", salt: cramSalt, said: horse, backend: "forthebackend"},
+		{name: "cram-md5, its own scheme, wrong", user: "states", method: "cram-md5", salt: apopSalt, said: horse, reason: proxy.BadPassword},
+		{name: "cram-md5, its own scheme, nothing for the backend", user: "stateless", method: "cram-md5", salt: cramSalt, said: horse, reason: proxy.BadPassword},
+		{name: "apop, the scheme of cram-md5", user: "states", method: "apop", salt: apopSalt, said: horse, reason: proxy.BadPassword},
 		{name: "cram-md5, a hashed password", user: "hashedtoo", method: "cram-md5", salt: cramSalt, said: cram, reason: proxy.BadPassword},
 
 		{name: "external", user: "tim", method: "external", cn: "Tim", backend: "tanstaaftanstaaf"},
