@@ -34,6 +34,8 @@ timeout:{PLAIN}secret::::::proxy=y port=PORT proxy_timeout=5 proxy_not_trusted=y
 nologin:{PLAIN}secret::::::nologin=y reason=moved
 odd*joe:{PLAIN}secret::::::proxy=y port=PORT
 disabled:{PLAIN}secret::::::user_disabled
+card:::::::nopassword proxy=y port=PORT
+cardlocal:::::::nopassword
 `
 
 // differ are the users for whom usher's reply is another than the director's, and
@@ -105,6 +107,7 @@ func startDirectorRig(t *testing.T) *directorRig {
 	}
 	d := servers.StartDirector(t, strings.ReplaceAll(users, "PORT", port), "127.0.0.2 127.0.0.3@ssd localhost@named", `auth_master_user_separator = *
 director_username_hash = %Lu
+auth_ssl_username_from_cert = yes
 `)
 	dir := servers.Dir(t)
 	r := &directorRig{Director: d, users: usersOf(users), port: port, sock: dir + "/sock", userdb: dir + "/userdb"}

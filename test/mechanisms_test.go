@@ -159,20 +159,29 @@ func TestMechanisms(t *testing.T) {
 			}
 		})
 	}
-	// What needs no more than one message, with and without a password.
+	// What needs no more than one message, where nobody has a password: auth says
+	// an empty one, with which no backend lets anybody in.
 	director := servers.DialAuth(t, r.Login, 4101)
-	for name, line := range map[string]string{
-		"ANONYMOUS":                    "AUTH\t%d\tANONYMOUS\tservice=imap\tresp=",
-		"EXTERNAL":                     "AUTH\t%d\tEXTERNAL\tservice=imap\tsecured\tvalid-client-cert\tcert_username=local\tresp=",
-		"EXTERNAL without certificate": "AUTH\t%d\tEXTERNAL\tservice=imap\tsecured\tresp=bG9jYWw=",
+	const cert = "EXTERNAL\tservice=imap\tsecured\tlip=127.0.0.1\tlport=143\tvalid-client-cert\tcert_username="
+	for _, tc := range []struct{ name, line, want string }{
+		{"ANONYMOUS", "ANONYMOUS\tservice=imap\tresp=", "OK\t%d\tuser=guest\tanonymous"},
+		{"EXTERNAL/routed", cert + "card\tresp=", "OK\t%d\tuser=card\tproxy\tport=PORT\tlip=127.0.0.1\tlport=143\toriginal_user=\tpass=\tproxy_refresh=450\thost=127.0.0.2"},
+		{"EXTERNAL/local", cert + "cardlocal\tresp=", "OK\t%d\tuser=cardlocal\toriginal_user="},
+		{"EXTERNAL/has_a_password", cert + "plain\tresp=", "FAIL\t%d\tuser=plain\toriginal_user="},
+		{"EXTERNAL/no_certificate", "EXTERNAL\tservice=imap\tsecured\tresp=Y2FyZA==", "FAIL\t%d"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			id++
-			c.Say(fmt.Sprintf(line, id))
-			got := c.Hear()
-			director.Say(fmt.Sprintf(line, id))
-			if want := director.Hear(); got != want {
-				t.Errorf("\n usher    %q\n director %q", got, want)
+			line := fmt.Sprintf("AUTH\t%d\t%s", id, tc.line)
+			want := strings.Replace(fmt.Sprintf(tc.want, id), "PORT", r.port, 1)
+			director.Say(line)
+			if got := director.Hear(); got != want {
+				t.Errorf("\n director %q\n want     %q", got, want)
+			}
+			c.Say(line)
+			want = strings.Replace(want, "\tpass=\t", "\tmaster=usher\tpass=mastersecret\t", 1)
+			if got := c.Hear(); got != want {
+				t.Errorf("\n usher %q\n want  %q", got, want)
 			}
 		})
 	}

@@ -4,21 +4,40 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"usher/proxy"
 )
+
+// oauth is a mechanism whose one message shows a bearer token.
+type oauth struct {
+	parse func(message string) (user, token string, err error)
+	told  string // of a refused token
+}
+
+var (
+	// RFC 7628; its section 3.2.2 has the words.
+	oauthBearer = &oauth{parseOAuthBearer, `{"status":"invalid_token"}`}
+	// As Gmail and Dovecot have it.
+	xoauth2 = &oauth{parseXOAuth2, `{"status":"401","schemes":"bearer","scope":"mail"}`}
+)
+
+func (*oauth) prompt() string    { return "" }
+func (o *oauth) refusal() string { return o.told }
+
+func (o *oauth) take(r *proxy.Request, response string) (done bool, err error) {
+	user, token, err := o.parse(response)
+	if err != nil {
+		return false, err
+	}
+	r.User, r.Password = user, proxy.NewSecret(token)
+	return true, nil
+}
 
 // Faults of an OAUTHBEARER or XOAUTH2 message.
 var (
 	errNoToken = errors.New("no bearer token (auth=Bearer TOKEN)")
 	errNoName  = errors.New("no user name")
 )
-
-// tokenErrors are what a client whose token was refused is told before the end of
-// the exchange (RFC 7628 section 3.2.2; XOAUTH2 as Gmail and Dovecot have it). It
-// answers something, and only then comes FAIL.
-var tokenErrors = map[string]string{
-	"OAUTHBEARER": `{"status":"invalid_token"}`,
-	"XOAUTH2":     `{"status":"401","schemes":"bearer","scope":"mail"}`,
-}
 
 // parseOAuthBearer splits the message of SASL OAUTHBEARER (RFC 7628 section 3.1):
 // a GS2 header (RFC 5801 section 4), 0x01, then key=value pairs, 0x01 behind each

@@ -1,6 +1,7 @@
 package dovecot
 
 import (
+	"encoding/base64"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,6 +39,13 @@ func appendFailCode(b []byte, id uint32, code string) []byte {
 		b = append(b, "\tcode="...)
 		b = append(b, code...)
 	}
+	return append(b, '\n')
+}
+
+// appendContinue writes a CONT with the server's next piece of SASL data.
+func appendContinue(b []byte, id uint32, data string) []byte {
+	b = append(appendCommand(b, "CONT", id), '\t')
+	b = base64.StdEncoding.AppendEncode(b, []byte(data))
 	return append(b, '\n')
 }
 
@@ -134,6 +142,11 @@ var reserved = []string{"user", "pass", "proxy", "host", "hostip", "port", "nolo
 func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, have replyHas, passwordSeen bool, d *proxy.Decision) []byte {
 	b = appendCommand(b, verb, id)
 	written := make([]bool, len(d.Changes))
+	for i := range d.Changes {
+		have.master = have.master || !d.Changes[i].Remove && d.Changes[i].Name == "master"
+	}
+	// Without any password nobody would be let in at the backend.
+	asMaster := verb == "OK" && !passwordSeen && (!have.pass || have.emptyPass) && !have.master && rt.masterUser != ""
 	port, hostip := d.Port == 0, false
 	for rest != "" {
 		var field string
@@ -151,6 +164,8 @@ func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, h
 			continue
 		case name == "host" || name == "proxy_refresh":
 			continue // an empty host, or another router's interval
+		case name == "pass" && asMaster:
+			continue
 		}
 		if i := changeOf(d.Changes, name); i >= 0 {
 			if !written[i] {
@@ -168,7 +183,6 @@ func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, h
 			b = appendChange(b, c)
 		}
 		have.tls = have.tls || !c.Remove && (c.Name == "ssl" || c.Name == "starttls")
-		have.master = have.master || !c.Remove && c.Name == "master"
 	}
 	if have.maybe && !have.proxy {
 		b = append(b, "\tproxy"...)
@@ -178,12 +192,12 @@ func (rt *routing) appendRouted(b []byte, verb string, id uint32, rest string, h
 		b = strconv.AppendInt(b, int64(d.Port), 10)
 	}
 	b = appendTLS(b, d.Entry, have.tls)
-	if verb == "OK" && !have.pass && !have.master {
-		if passwordSeen {
-			b = appendField(b, "pass", d.Password.Reveal())
-		} else {
-			b = rt.appendMaster(b)
-		}
+	switch {
+	case asMaster:
+		b = appendField(b, "master", rt.masterUser)
+		b = appendField(b, "pass", rt.masterPass.Reveal())
+	case verb == "OK" && passwordSeen && !have.pass && !have.master:
+		b = appendField(b, "pass", d.Password.Reveal())
 	}
 	return append(rt.appendHost(b, d, hostip), '\n')
 }
@@ -232,16 +246,6 @@ func appendField(b []byte, name, value string) []byte {
 func appendAddr(b []byte, a netip.Addr) []byte {
 	b = append(b, "\thostip="...)
 	return a.AppendTo(b)
-}
-
-// appendMaster logs in as the configured master user where the mechanism
-// showed no password.
-func (rt *routing) appendMaster(b []byte) []byte {
-	if rt.masterUser == "" {
-		return b
-	}
-	b = appendField(b, "master", rt.masterUser)
-	return appendField(b, "pass", rt.masterPass.Reveal())
 }
 
 // appendTLS turns an entry's TLS settings into fields, unless some are set.

@@ -78,9 +78,6 @@ type Server struct {
 	cpids cpidTable
 }
 
-// Mechanisms that standalone mode can serve, with their MECH flags.
-var mechFlags = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext", "OAUTHBEARER": "plaintext", "XOAUTH2": "plaintext"}
-
 // New checks the options of a server of the auth protocol. It starts nothing.
 func New(opt Options) (*Server, error) {
 	if opt.Upstream == "" && len(opt.Mechanisms) == 0 {
@@ -89,7 +86,7 @@ func New(opt Options) (*Server, error) {
 	opt.Mechanisms = slices.Clone(opt.Mechanisms)
 	for i, m := range opt.Mechanisms {
 		opt.Mechanisms[i] = strings.ToUpper(m)
-		if _, ok := mechFlags[opt.Mechanisms[i]]; !ok {
+		if _, ok := mechanisms[opt.Mechanisms[i]]; !ok {
 			return nil, fmt.Errorf("dovecot: mechanism %q can't be served standalone; expected PLAIN, LOGIN, OAUTHBEARER or XOAUTH2", m)
 		}
 	}
@@ -226,7 +223,7 @@ func (s *Server) ownGreeting() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("VERSION\t1\t2\n")
 	for _, m := range s.opt.Mechanisms {
-		b.WriteString("MECH\t" + m + "\t" + mechFlags[m] + "\n")
+		b.WriteString("MECH\t" + m + "\t" + mechanisms[m].flags + "\n")
 	}
 	fmt.Fprintf(&b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", os.Getpid(), s.cuid.Add(1), cookie)
 	return []byte(b.String()), nil

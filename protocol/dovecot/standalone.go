@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,12 +43,11 @@ type authConn struct {
 type exchange struct {
 	id    uint32
 	auth  *authLine
+	sasl  dialogue    // nil of a mechanism that is not offered
 	gone  atomic.Bool // answered, or given up by the client
 	began time.Time
 
-	// The reading goroutine's own:
-	named    bool // LOGIN: the user name came
-	deciding bool // the SASL exchange is complete
+	deciding bool // the SASL exchange is complete; the reading goroutine's own
 
 	// Of a token that was refused: what the client will be told once it has
 	// answered to the reason. authConn.mu guards it.
@@ -229,6 +229,10 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 		return
 	}
 	x := &exchange{id: id, auth: a, began: time.Now()}
+	mech := mechanisms[a.mech]
+	if slices.Contains(c.opt.Mechanisms, a.mech) {
+		x.sasl = mech.begin()
+	}
 	c.mu.Lock()
 	_, double := c.pending[id]
 	full := !double && (c.over || c.active >= c.opt.MaxOutstanding ||
@@ -245,28 +249,18 @@ func (c *authConn) handleAuth(ctx context.Context, id uint32, rest string) {
 	case full:
 		d := c.opt.Handler.Record(&a.req, proxy.Decision{Reason: proxy.Overload, Err: errOutstanding})
 		c.tell(x, &d)
-	case !c.offers(a.mech):
+	case x.sasl == nil:
 		c.log.Warn("a mechanism that is not offered", zap.String("mech", fmt.Sprintf("%.20q", a.mech)))
 		c.refuse(id, &a.req, "")
 	case c.opt.RequireSecured && !a.req.TLS.Secured:
-		c.log.Warn("plaintext mechanism without TLS refused: require_secured")
+		c.log.Warn("plaintext mechanism without TLS refused: require_secured", zap.String("mech", a.mech))
 		c.refuse(id, &a.req, "")
-	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || a.mech != "PLAIN")):
-		// Exim's empty resp= means that there is none, and so it does where an
-		// empty one says nothing.
+	case !a.hasResp || (a.resp == "" && (c.minor.Load() < 2 || mech.emptyIsNone)):
+		// Exim's empty resp= means that there is none.
 		c.challenge(x)
 	default:
 		c.response(ctx, x, a.resp)
 	}
-}
-
-func (c *authConn) offers(mech string) bool {
-	for _, m := range c.opt.Mechanisms {
-		if m == mech {
-			return true
-		}
-	}
-	return false
 }
 
 // expire forgets exchanges that their client left half-way. c.mu is held.
@@ -314,47 +308,27 @@ func (c *authConn) handleCancel(id uint32) {
 
 // challenge asks for the next piece of an exchange.
 func (c *authConn) challenge(x *exchange) {
-	b := append(appendCommand(nil, "CONT", x.id), '\t')
-	if x.auth.mech == "LOGIN" {
-		prompt := "Username:"
-		if x.named {
-			prompt = "Password:"
-		}
-		b = base64.StdEncoding.AppendEncode(b, []byte(prompt))
-	}
-	c.out.queue(append(b, '\n'))
+	c.out.queue(appendContinue(nil, x.id, x.sasl.prompt()))
 }
 
 // response takes a piece of a SASL exchange and, when it is whole, decides.
 func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
+	r := &x.auth.req
 	raw, err := base64.StdEncoding.DecodeString(b64)
 	if err != nil {
-		c.refuse(x.id, &x.auth.req, "invalid_base64")
+		c.refuse(x.id, r, "invalid_base64")
 		return
 	}
-	r := &x.auth.req
-	var user, secret string
-	switch x.auth.mech {
-	case "LOGIN":
-		if !x.named {
-			r.User, x.named = string(raw), true
-			c.challenge(x)
-			return
-		}
-		user, secret = r.User, string(raw)
-	case "OAUTHBEARER":
-		user, secret, err = parseOAuthBearer(string(raw))
-	case "XOAUTH2":
-		user, secret, err = parseXOAuth2(string(raw))
-	default:
-		user, secret, err = parsePlain(string(raw))
-	}
-	if err != nil {
+	done, err := x.sasl.take(r, string(raw))
+	switch {
+	case err != nil:
 		c.log.Info("bad SASL message", zap.Error(err))
 		c.refuse(x.id, r, "")
 		return
+	case !done:
+		c.challenge(x)
+		return
 	}
-	r.User, r.Password = user, proxy.NewSecret(secret)
 	x.deciding = true
 	c.mu.Lock()
 	c.active++
@@ -370,16 +344,14 @@ func (c *authConn) response(ctx context.Context, x *exchange, b64 string) {
 	})
 }
 
-// explain tells the reason of a refused token, and reports whether the mechanism
-// has it so: then the client speaks next. c.mu is held.
+// explain tells a refusal in the mechanism's words, and reports whether it has
+// some: then the client speaks next. c.mu is held.
 func (c *authConn) explain(x *exchange, d *proxy.Decision) bool {
-	text, ok := tokenErrors[x.auth.mech]
-	if !ok || d.Outcome != proxy.Denied || x.refused != nil {
+	if d.Outcome != proxy.Denied || x.sasl.refusal() == "" {
 		return false
 	}
 	x.refused = d
-	b := append(appendCommand(nil, "CONT", x.id), '\t')
-	c.out.queue(append(base64.StdEncoding.AppendEncode(b, []byte(text)), '\n'))
+	c.out.queue(appendContinue(nil, x.id, x.sasl.refusal()))
 	return true
 }
 
@@ -459,28 +431,8 @@ func (c *authConn) reply(x *exchange, d *proxy.Decision) []byte {
 // token, empty where it is shown another password.
 func (x *exchange) tokenMech(d *proxy.Decision) string {
 	r := &x.auth.req
-	if _, ok := tokenErrors[x.auth.mech]; !ok || d.Password.Reveal() != r.Password.Reveal() {
+	if _, ok := x.sasl.(*oauth); !ok || d.Password.Reveal() != r.Password.Reveal() {
 		return ""
 	}
 	return x.auth.mech
-}
-
-// parsePlain splits the message of SASL PLAIN (RFC 4616): authzid NUL authcid
-// NUL passwd. An authzid that differs from authcid asks to act as somebody
-// else, which nobody here can allow.
-func parsePlain(s string) (user, pass string, err error) {
-	authzid, rest, ok := strings.Cut(s, "\x00")
-	if !ok {
-		return "", "", errors.New("PLAIN: no NUL")
-	}
-	user, pass, ok = strings.Cut(rest, "\x00")
-	switch {
-	case !ok:
-		return "", "", errors.New("PLAIN: no second NUL")
-	case strings.IndexByte(pass, 0) >= 0:
-		return "", "", errors.New("PLAIN: NUL in the password")
-	case authzid != "" && authzid != user:
-		return "", "", errors.New("PLAIN: authorization as another user")
-	}
-	return user, pass, nil
 }

@@ -224,7 +224,7 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 		case "nologin":
 			have.nologin = true
 		case "pass":
-			have.pass = true
+			have.pass, have.emptyPass = true, value == ""
 			continue // policies see no password
 		case "master":
 			have.master = true
@@ -244,4 +244,6 @@ func parseReply(rest string) (up *proxy.Upstream, have replyHas, route bool, err
 // replyHas says which fields an OK has.
 type replyHas struct {
 	proxy, maybe, host, pass, master, tls, nologin bool
+
+	emptyPass bool // as Dovecot's auth gives it for EXTERNAL
 }

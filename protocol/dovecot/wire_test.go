@@ -82,6 +82,7 @@ func fields(t *testing.T, line []byte) []string {
 func FuzzAppendRouted(f *testing.F) {
 	f.Add("user=alice\tproxy\tport=10143\thostip=192.0.2.1\tpass=x", "forward_a", "a\tb\r\nc", "pass\tword", "127.0.0.2", 143, true)
 	f.Add("director_proxy_maybe\tuser=a\x01tb\thost=\tport=", "ssl", "", "", "mail.example.org.", 0, false)
+	f.Add("user=card\tproxy\tpass=\toriginal_user=", "forward_a", "", "", "127.0.0.2", 143, false)
 	addr := netip.MustParseAddr("192.0.2.2")
 	f.Fuzz(func(t *testing.T, rest, name, value, pass, host string, port int, seen bool) {
 		if strings.ContainsAny(rest, "\n\r\x00") || strings.ContainsAny(name, "\t\n\r\x00=") || name == "" || !proxy.ValidHost(host) {
@@ -135,7 +136,8 @@ func FuzzAppendRouted(f *testing.F) {
 		i := 2
 		for field := range strings.SplitSeq(rest, "\t") {
 			n, _, _ := strings.Cut(field, "=")
-			if field == "" || n == name || slices.Contains([]string{"host", "hostip", "port", "proxy_refresh"}, n) {
+			if field == "" || n == name || slices.Contains([]string{"host", "hostip", "port", "proxy_refresh"}, n) ||
+				n == "pass" && have.emptyPass && !seen {
 				continue
 			}
 			for i < len(got) && got[i] != field {

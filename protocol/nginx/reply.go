@@ -43,7 +43,15 @@ func writeRouted(h http.Header, r *proxy.Request, d *proxy.Decision) error {
 		}
 		h.Set("Auth-User", d.User)
 	}
-	if pass := d.Password.Reveal(); pass != r.Password.Reveal() {
+	pass, said := d.Password.Reveal(), r.Password.Reveal()
+	switch r.Method {
+	case "apop", "cram-md5", "external":
+		// nginx would log in with the client's proof, or with nothing.
+		if r.Service != "smtp" && (pass == "" || pass == said) {
+			return fmt.Errorf("nginx: %s without a password for the backend", r.Method)
+		}
+	}
+	if pass != said {
 		if err := fitsHeader(pass); err != nil {
 			return fmt.Errorf("nginx: the backend's password: %w", err)
 		}

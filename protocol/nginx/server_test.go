@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -375,6 +376,44 @@ func FuzzPercentDecode(f *testing.F) {
 		if got, err := percentDecode(b.String()); err != nil || got != s {
 			t.Errorf("%q encoded as %q comes back as %q, %v", s, b.String(), got, err)
 		}
+	})
+}
+
+// FuzzCommonName: whatever the other parts of a subject are, its CN is the name.
+func FuzzCommonName(f *testing.F) {
+	f.Add("alice", "x,CN=admin", "CN=admin,O=x")
+	f.Add("a\\", "+CN=admin", `\`)
+	f.Add("#0c", " CN=b", `CN=\4`)
+	// As OpenSSL does it for nginx (XN_FLAG_RFC2253).
+	escape := func(s string) string {
+		var b strings.Builder
+		for i := range len(s) {
+			switch c := s[i]; {
+			case strings.IndexByte(`,+"\<>;`, c) >= 0, i == 0 && (c == '#' || c == ' '), i == len(s)-1 && c == ' ':
+				b.WriteByte('\\')
+				b.WriteByte(c)
+			case c < 0x20 || c >= 0x7f:
+				fmt.Fprintf(&b, `\%02X`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return b.String()
+	}
+	f.Fuzz(func(t *testing.T, name, other, any string) {
+		for _, dn := range []string{
+			"CN=" + escape(name) + ",O=" + escape(other),
+			"O=" + escape(other) + ",CN=" + escape(name),
+			"O=" + escape(other) + "+CN=" + escape(name) + ",C=DE",
+		} {
+			if got := commonName(dn); got != name {
+				t.Errorf("%s: %q, want %q", dn, got, name)
+			}
+			if got := commonName(dn + ",CN=" + escape(other)); got != "" {
+				t.Errorf("two names in %s,CN=…: %q", dn, got)
+			}
+		}
+		commonName(any)
 	})
 }
 

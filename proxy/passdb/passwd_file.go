@@ -91,7 +91,13 @@ func (f *PasswdFile) Lookup(ctx context.Context, r *proxy.Request) (proxy.Identi
 	}
 	right, backend := x.noPassword, x.pass
 	if withoutPassword(r.Method) {
-		backend, right = e.proven(r)
+		var err error
+		if backend, right, err = e.proven(r); err != nil {
+			return proxy.Identity{}, err
+		}
+		if !right && r.Method == "external" && certified(r) {
+			f.log.Warn("external refused: the user's line has no password for the backend; expected {PLAIN} or pass=", zap.String("user", user))
+		}
 	} else if !right {
 		v := e.password
 		if v == nil {

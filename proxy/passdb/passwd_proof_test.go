@@ -4,26 +4,33 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"usher/proxy"
 )
 
 // Users whose passwords the file has as they are prove that they know them; the
 // examples are those of the RFCs.
 func TestPasswdFile_Proof(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
 	f := open(t, strings.Join([]string{
 		"mrose:{PLAIN}tanstaaf",
 		"tim:{PLAIN}tanstaaftanstaaf",
 		"hashed:" + blf,
 		"hashedtoo:" + blf + "::::::pass=forthebackend",
+		"states:{CRAM-MD5}38b57fd1a0c4b46c814aa05f20318edd71c455380655f2c0ac35c5b359528d29::::::pass=forthebackend", // correct horse
+		"stateless:{CRAM-MD5}38b57fd1a0c4b46c814aa05f20318edd71c455380655f2c0ac35c5b359528d29",
 		"card:::::::nopassword pass=forthebackend",
 		"renamed:{PLAIN}tanstaaf::::::pass=forthebackend user=other",
 		"disabled:{PLAIN}tanstaaf::::::nologin",
-	}, "\n"), NewWorkers(), nil)
+	}, "\n"), NewWorkers(), zap.New(core))
 	const (
 		apopSalt = "<1896.697170952@dbc.mtview.ca.us>"
 		apop     = "c4c9334bac560ecc979e58001b3e22fb"
 		cramSalt = "<1896.697170952@postoffice.reston.mci.net>"
 		cram     = "b913a602c7eda7a495b4e6e7334d3890"
+		horse    = "97d561e0adbde117e9085dda9a7b7a0f" // HMAC-MD5 of cramSalt
 	)
 	for _, tc := range []struct {
 		name, user, method, salt, said, cn string
@@ -44,6 +51,10 @@ func TestPasswdFile_Proof(t *testing.T) {
 		{name: "apop, another password at the backend", user: "renamed", method: "apop", salt: apopSalt, said: apop, backend: "forthebackend"},
 		{name: "cram-md5", user: "tim", method: "cram-md5", salt: cramSalt, said: cram, backend: "tanstaaftanstaaf"},
 		{name: "cram-md5, wrong", user: "tim", method: "cram-md5", salt: apopSalt, said: cram, reason: proxy.BadPassword},
+		{name: "cram-md5, its own scheme", user: "states", method: "cram-md5", salt: cramSalt, said: horse, backend: "forthebackend"},
+		{name: "cram-md5, its own scheme, wrong", user: "states", method: "cram-md5", salt: apopSalt, said: horse, reason: proxy.BadPassword},
+		{name: "cram-md5, its own scheme, nothing for the backend", user: "stateless", method: "cram-md5", salt: cramSalt, said: horse, reason: proxy.BadPassword},
+		{name: "apop, the scheme of cram-md5", user: "states", method: "apop", salt: apopSalt, said: horse, reason: proxy.BadPassword},
 		{name: "cram-md5, a hashed password", user: "hashedtoo", method: "cram-md5", salt: cramSalt, said: cram, reason: proxy.BadPassword},
 
 		{name: "external", user: "tim", method: "external", cn: "Tim", backend: "tanstaaftanstaaf"},
@@ -77,5 +88,9 @@ func TestPasswdFile_Proof(t *testing.T) {
 				t.Errorf("password for the backend %q, verified %t; want %q, true", got, id.Verified, tc.backend)
 			}
 		})
+	}
+	// What only the operator can mend he is told.
+	if all := logs.All(); len(all) != 1 || all[0].ContextMap()["user"] != "hashed" {
+		t.Errorf("logged %v", all)
 	}
 }

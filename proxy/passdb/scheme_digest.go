@@ -110,33 +110,75 @@ func (c *cram) verify(password string) (bool, error) {
 	return equal(c.want[:], append(outer, inner...)), nil
 }
 
+// hmacMD5 implements keyed.
+func (c *cram) hmacMD5(text string) ([]byte, error) {
+	inner, err := md5From(c.want[md5.Size:], []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return md5From(c.want[:md5.Size], inner)
+}
+
+// md5Magic begins the binary form of crypto/md5, the only one in which it shows
+// its state: four words, big-endian, follow.
+const md5Magic = "md5\x01"
+
 // md5State returns MD5's four words, little-endian, after one block of key xor
-// pad. crypto/md5 shows them in its binary form only: a magic of four bytes,
-// then the words, big-endian.
+// pad.
 func md5State(key []byte, pad byte) ([]byte, error) {
 	var block [md5.BlockSize]byte
 	copy(block[:], key)
 	for i := range block {
 		block[i] ^= pad
 	}
+	_, b, err := md5Block(block[:])
+	if err != nil {
+		return nil, err
+	}
+	return swapped(b[len(md5Magic):][:md5.Size]), nil
+}
+
+// md5From returns the MD5 of one block that leads to state, and of data.
+func md5From(state, data []byte) ([]byte, error) {
+	h, b, err := md5Block(make([]byte, md5.BlockSize))
+	if err != nil {
+		return nil, err
+	}
+	copy(b[len(md5Magic):], swapped(state))
+	m, ok := h.(interface{ UnmarshalBinary([]byte) error })
+	if !ok {
+		return nil, errors.New("crypto/md5 takes no state")
+	}
+	if err := m.UnmarshalBinary(b); err != nil {
+		return nil, fmt.Errorf("crypto/md5: %w", err)
+	}
+	h.Write(data)
+	return h.Sum(nil), nil
+}
+
+// md5Block returns an MD5 of one block, and its binary form.
+func md5Block(block []byte) (hash.Hash, []byte, error) {
 	h := md5.New()
-	h.Write(block[:])
+	h.Write(block)
 	m, ok := h.(interface{ MarshalBinary() ([]byte, error) })
 	if !ok {
-		return nil, errors.New("crypto/md5 does not show its state")
+		return nil, nil, errors.New("crypto/md5 does not show its state")
 	}
 	b, err := m.MarshalBinary()
 	if err != nil {
-		return nil, fmt.Errorf("crypto/md5: %w", err)
+		return nil, nil, fmt.Errorf("crypto/md5: %w", err)
 	}
-	const magic = "md5\x01"
-	if len(b) < len(magic)+md5.Size || string(b[:len(magic)]) != magic {
-		return nil, errors.New("crypto/md5 shows its state in an unknown form")
+	if len(b) < len(md5Magic)+md5.Size || string(b[:len(md5Magic)]) != md5Magic {
+		return nil, nil, errors.New("crypto/md5 shows its state in an unknown form")
 	}
-	b = b[len(magic):]
-	out := make([]byte, 0, 2*md5.Size)
+	return h, b, nil
+}
+
+// swapped reverses the bytes of each of MD5's four words.
+func swapped(words []byte) []byte {
+	out := make([]byte, 0, 2*md5.Size) // room for a second state
 	for i := 0; i < md5.Size; i += 4 {
-		out = binary.LittleEndian.AppendUint32(out, binary.BigEndian.Uint32(b[i:]))
+		out = binary.LittleEndian.AppendUint32(out, binary.BigEndian.Uint32(words[i:]))
 	}
-	return out, nil
+	return out
 }
