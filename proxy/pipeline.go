@@ -186,10 +186,13 @@ func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
 	deny := func(by string, why Reason, text string) Decision {
 		return Decision{Outcome: Denied, By: by, Reason: why, Text: text, User: n.q.User}
 	}
-	if err := n.validNames(); err != nil {
+	if err := ValidUser(r.User); err != nil {
 		d := deny("usher", BadRequest, "")
 		d.Err = err
 		return d, false
+	}
+	if err := validNames(r.Upstream); err != nil {
+		return n.tempfail(UpstreamUnavailable, err), false
 	}
 	switch {
 	case r.Upstream != nil:
@@ -274,18 +277,17 @@ func backendVerifies(service string) bool {
 	return false
 }
 
-func (n *run) validNames() error {
-	if err := ValidUser(n.r.User); err != nil {
-		return err
+// validNames looks at the names that an auth server answered, if one did.
+func validNames(u *Upstream) error {
+	if u == nil {
+		return nil
 	}
-	if u := n.r.Upstream; u != nil {
-		for _, s := range [...]string{u.User, u.DestUser} {
-			if s == "" {
-				continue
-			}
-			if err := ValidUser(s); err != nil {
-				return fmt.Errorf("upstream: %w", err)
-			}
+	for _, s := range [...]string{u.User, u.DestUser} {
+		if s == "" {
+			continue
+		}
+		if err := ValidUser(s); err != nil {
+			return fmt.Errorf("upstream: %w", err)
 		}
 	}
 	return nil

@@ -342,6 +342,8 @@ func TestHandle(t *testing.T) {
 		{name: "director_proxy_maybe on another port", r: upstream(&Upstream{User: "alice@example.org", ProxyMaybe: true}, func(r *Request) {
 			r.Local = netip.MustParseAddrPort("127.0.0.2:10143")
 		}), director: selecting("127.0.0.2", 143), want: "routed policy:test selected 127.0.0.2:143", after: "127.0.0.2"},
+		{name: "an upstream's bad name is no wrong password", r: upstream(&Upstream{User: "alice@example.org", DestUser: strings.Repeat("a", 256)}),
+			director: selecting("127.0.0.2", 0), want: "tempfail usher upstream_unavailable"},
 		{name: "a loop", r: upstream(&Upstream{User: "alice@example.org"}, func(r *Request) {
 			r.Local = netip.MustParseAddrPort("127.0.0.2:143")
 		}), director: selecting("127.0.0.2", 143), want: "tempfail policy:test bad_selection 127.0.0.2:143", after: "127.0.0.2"},

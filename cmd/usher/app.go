@@ -257,8 +257,8 @@ func (a *app) close() error {
 
 func (a *app) end() error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.closing = true
+	a.closing = true // from here on nobody changes what is served
+	a.mu.Unlock()
 	var errs []error
 	// Nobody accepts any more before the first connection is handed over: it
 	// would come back.

@@ -224,3 +224,35 @@ func TestReload_Sockets(t *testing.T) {
 		t.Errorf("a refused reload changed the mode to %o", mode())
 	}
 }
+
+// A reload that comes while usher ends is refused at once, also when the end is
+// long in coming: the process would wait for it.
+func TestReload_WhileEnding(t *testing.T) {
+	cfg := &config.Config{}
+	logs := newLogging(io.Discard, cfg.Log)
+	defer logs.close()
+	cfg.Affinity.Expire, cfg.Affinity.MaxEntries = time.Minute, 10
+	a, err := newApp(cfg, "", nil, logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan struct{})
+	a.draining.Go(func() { <-stuck })
+	ended := make(chan error, 1)
+	go func() { ended <- a.end() }()
+	time.Sleep(20 * time.Millisecond)
+	refused := make(chan error, 1)
+	go func() { refused <- a.apply(cfg, false) }()
+	select {
+	case err := <-refused:
+		if err == nil {
+			t.Error("the reload was done")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the reload waits")
+	}
+	close(stuck)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"usher": main})
+	testscript.Main(m, map[string]func(){"usher": main, "latehandover": lateHandover})
 }
 
 // TestCLI runs the commands as people do; testdata/*.txtar are the scripts.

@@ -28,10 +28,14 @@ const handoverMagic = "USHER-HANDOVER\t1\n"
 
 const (
 	handoverTimeout = time.Second // of each step
-	maxHandover     = 1 << 20     // bytes of one connection's state
+	maxHandover     = 256 << 10   // bytes of one connection's state
 	maxHandoverFDs  = 8           // of one connection
 	maxBatch        = 50          // connections: what a socket buffer holds
+	maxBatchBytes   = 96 << 10    // and bytes, but for one state that is longer
 	gather          = 2 * time.Millisecond
+	// settle is how long after its connection another process may say that it
+	// hands over, where the two run at the same time.
+	settle = 50 * time.Millisecond
 )
 
 // An outgoing hands connections over, those of the same moment together: each
@@ -90,12 +94,19 @@ func (o *outgoing) flush(b *batch, path string) {
 	}
 	defer close(b.sent)
 	var c *net.UnixConn
+	sent := 0
 	for _, f := range b.frames {
+		if c != nil && sent+len(f.bytes) > maxBatchBytes {
+			c.Close() // nobody may read yet: more would not go in
+			c = nil
+		}
 		if c == nil {
 			if c, f.err = greetNext(path); f.err != nil {
 				continue
 			}
+			sent = 0
 		}
+		sent += len(f.bytes)
 		if f.err = f.write(c); f.err != nil {
 			c.Close() // what was sent whole before is good
 			c = nil
@@ -187,25 +198,32 @@ func (a *adopted) Kept() (state []byte, more []net.Conn) { return a.state, a.mor
 
 // isHandover looks, without taking anything, whether a connection is an usher's
 // that hands over. Only usher's own user may. Another process has said so before
-// it ended; this one, in a reload, is just about to.
+// it ended, or does in a moment; this one, in a reload, is just about to.
 func isHandover(c *net.UnixConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return false
 	}
-	if err := c.SetReadDeadline(time.Now().Add(handoverTimeout)); err != nil {
+	var cred *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil || err != nil {
+		return false
+	}
+	if int(cred.Uid) != os.Geteuid() {
+		return false
+	}
+	wait := settle
+	if int(cred.Pid) == os.Getpid() {
+		wait = handoverTimeout
+	}
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return false
 	}
 	is := false
 	look := func(fd uintptr) bool {
-		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err != nil || int(cred.Uid) != os.Geteuid() {
-			return true
-		}
 		var b [len(handoverMagic)]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		is = err == nil && string(b[:n]) == handoverMagic
-		return err == nil || int(cred.Pid) != os.Getpid()
+		return err == nil
 	}
 	err = raw.Read(look)
 	return errors.Join(err, c.SetReadDeadline(time.Time{})) == nil && is
@@ -235,7 +253,7 @@ func adopt(c *net.UnixConn) (conns []net.Conn, err error) {
 				return conns, errors.Join(errors.New("handover: descriptors are missing"), perr)
 			}
 		}
-		data = append(data, buf[:n]...)
+		data = append(data, buf[:max(n, 0)]...) // -1 with an error
 		if !begun && len(data) >= len(handoverMagic) {
 			data, begun = data[len(handoverMagic):], true
 		}

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,9 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // keptListener is a socket as a service manager keeps it.
@@ -170,54 +164,4 @@ func TestHandOverForged(t *testing.T) {
 	if n, err := got.Read(buf); err != nil || string(buf[:n]) != "VERSION\t1\t2\n" {
 		t.Errorf("%q (%v)", buf[:n], err)
 	}
-}
-
-// FuzzAdopt: whatever comes, with a descriptor at its beginning or not, ends, and
-// leaves no descriptor open.
-func FuzzAdopt(f *testing.F) {
-	frame := func(state string, fds byte) []byte {
-		return append(append(binary.BigEndian.AppendUint32(nil, uint32(len(state))), fds), state...)
-	}
-	f.Add(append([]byte(handoverMagic), frame("{}", 1)...), true)
-	f.Add(append([]byte(handoverMagic), bytes.Repeat(frame("state", 1), 3)...), true)
-	f.Add([]byte(handoverMagic+"\xff\xff\xff\xff\x01"), false)
-	f.Fuzz(func(t *testing.T, data []byte, withFD bool) {
-		if len(data) == 0 || len(data) > 32<<10 {
-			return
-		}
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := newAdopted(nil, fds[:1])
-		b, err2 := newAdopted(nil, fds[1:])
-		if err = errors.Join(err, err2); err != nil {
-			t.Fatal(err)
-		}
-		var rights []byte
-		if withFD {
-			p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rights = unix.UnixRights(p[0])
-			defer unix.Close(p[0])
-			defer unix.Close(p[1])
-		}
-		if _, _, err := a.Conn.(*net.UnixConn).WriteMsgUnix(data, rights, nil); err != nil {
-			t.Fatal(err)
-		}
-		a.Close()
-		begin := time.Now()
-		conns, err := adopt(b.Conn.(*net.UnixConn))
-		if len(conns) > 1 || len(conns) == 1 && !withFD {
-			t.Errorf("%d connections of %t descriptors", len(conns), withFD)
-		}
-		for _, c := range conns {
-			c.Close()
-		}
-		if took := time.Since(begin); took > handoverTimeout {
-			t.Errorf("took %s (%v)", took, err)
-		}
-	})
 }

@@ -388,11 +388,9 @@ func newSocket(ln net.Listener, s *slots) *socket {
 // pass accepts, and passes on.
 func (k *socket) pass() {
 	for {
-		stop := k.quiet
 		if u, ok := k.Listener.(*unixListener); ok && len(u.adopted) > 0 {
-			stop = k.closed // they were accepted already
-		}
-		if !k.slots.acquire(stop) {
+			k.slots.take() // they were accepted already
+		} else if !k.slots.acquire(k.quiet) {
 			return
 		}
 		c, err := k.Accept()
@@ -539,6 +537,13 @@ func (s *slots) acquire(closed <-chan struct{}) bool {
 			return false
 		}
 	}
+}
+
+// take takes a slot, if need be one more than there are.
+func (s *slots) take() {
+	s.mu.Lock()
+	s.taken++
+	s.mu.Unlock()
 }
 
 func (s *slots) release() {

@@ -15,6 +15,9 @@ import (
 // byte of it maybe escaped, and an LF.
 const maxNotifyLine = 2*proxy.MaxUserLen + 1
 
+// notifyPatience is how long, when usher ends, a pipe is read that never is empty.
+const notifyPatience = 2 * time.Second
+
 // A Refresher keeps assignments alive. *proxy.Pipeline is one.
 type Refresher interface {
 	// Refresh prolongs the user's assignment, in every tag, if one lives.
@@ -61,10 +64,17 @@ func (n *Notify) read(ctx context.Context, c net.Conn) {
 	defer closeQuietly(c)
 	in := newLineReader(c, maxNotifyLine)
 	defer context.AfterFunc(ctx, in.wake)()
+	var endedAt time.Time
 	for {
 		idle := time.Duration(0)
 		if ctx.Err() != nil {
 			idle = time.Millisecond
+			switch {
+			case endedAt.IsZero():
+				endedAt = time.Now()
+			case time.Since(endedAt) > notifyPatience:
+				return
+			}
 		}
 		line, tooLong, err := in.next(idle)
 		switch {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,4 +105,41 @@ func TestNotify(t *testing.T) {
 		}
 		writer.Close()
 	})
+}
+
+// counted is a Refresher that keeps nothing.
+type counted struct{ n atomic.Int64 }
+
+func (c *counted) Refresh(context.Context, string) error { c.n.Add(1); return nil }
+
+// A writer that never pauses does not keep usher from its end.
+func TestNotify_FloodAtTheEnd(t *testing.T) {
+	writer, reader := net.Pipe()
+	ln := &oneConn{make(chan net.Conn, 1), make(chan struct{})}
+	ln.c <- reader
+	ctx, cancel := context.WithCancel(t.Context())
+	users, served, wrote := &counted{}, make(chan error, 1), make(chan struct{})
+	go func() { served <- NewNotify(users, nil).Serve(ctx, ln) }()
+	go func() {
+		defer close(wrote)
+		for block := strings.Repeat("alice@example.org\n", 1000); ; {
+			if _, err := writer.Write([]byte(block)); err != nil {
+				return
+			}
+		}
+	}()
+	for users.n.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it is still read")
+	}
+	reader.Close()
+	<-wrote
 }

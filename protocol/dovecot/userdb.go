@@ -66,6 +66,8 @@ type userdbConn struct {
 	out  *outbox
 	stop <-chan struct{}
 
+	waited bool // for an upstream that did not come; the reading goroutine's own
+
 	mu      sync.Mutex
 	up      *outbox       // nil: the upstream is away
 	changed chan struct{} // closed, and made anew, when up changes
@@ -153,6 +155,7 @@ func (c *userdbConn) read(ph phases, nc net.Conn) error {
 		}
 		up := c.present()
 		if !c.in.buffered() {
+			c.waited = false
 			if up != nil {
 				up.flush()
 			}
@@ -238,7 +241,7 @@ func (c *userdbConn) line(line []byte) error {
 }
 
 // await returns the upstream's connection; of one that is away it waits for the
-// next one, but not long.
+// next one, but not long, and once for all that was asked in one go.
 func (c *userdbConn) await() *outbox {
 	t := time.NewTimer(userdbPatience)
 	defer t.Stop()
@@ -246,12 +249,13 @@ func (c *userdbConn) await() *outbox {
 		c.mu.Lock()
 		up, changed := c.up, c.changed
 		c.mu.Unlock()
-		if up != nil {
+		if up != nil || c.waited {
 			return up
 		}
 		select {
 		case <-changed:
 		case <-t.C:
+			c.waited = true
 			return nil
 		case <-c.stop:
 			return nil

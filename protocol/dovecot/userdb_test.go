@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -73,4 +74,47 @@ func TestUserdb_GraceEndsUnderLoad(t *testing.T) {
 		up.Close()
 		<-answered
 	}
+}
+
+// What a client asks in one go waits for an absent upstream once.
+func TestUserdb_WaitsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opt := testOptions(newOracle())
+		opt.Upstream = filepath.Join(t.TempDir(), "absent")
+		s, err := NewUserdb(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, server := net.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			defer server.Close()
+			s.userdb(phases{ctx, ctx, ctx}, server)
+		}()
+		in := bufio.NewReader(client)
+		hear(t, in)
+		hear(t, in)
+		for range 2 {
+			start := time.Now()
+			lines := ""
+			for id := range 10 {
+				lines += fmt.Sprintf("PASS\t%d\talice@example.org\tservice=lmtp\n", id)
+			}
+			say(t, client, lines)
+			for id := range 10 {
+				if got, want := hear(t, in), fmt.Sprintf("FAIL\t%d\tcode=temp_fail", id); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+			if d := time.Since(start); d != userdbPatience {
+				t.Errorf("ten look-ups waited %v, want %v", d, userdbPatience)
+			}
+		}
+		client.Close()
+		cancel()
+		<-served
+		s.work.close()
+	})
 }

@@ -95,7 +95,7 @@ func (f *PasswdFile) Lookup(ctx context.Context, r *proxy.Request) (proxy.Identi
 		if backend, right, err = e.proven(r); err != nil {
 			return proxy.Identity{}, err
 		}
-		if !right && r.Method == "external" && certified(r) {
+		if !right && r.Method == "external" && certified(r) && !e.locked() {
 			f.log.Warn("external refused: the user's line has no password for the backend; expected {PLAIN} or pass=", zap.String("user", user))
 		}
 	} else if !right {

@@ -48,7 +48,7 @@ func (e *entry) proven(r *proxy.Request) (backend proxy.Secret, ok bool, err err
 	if e.extra != nil && !e.extra.pass.IsEmpty() {
 		backend = e.extra.pass
 	}
-	if backend.IsEmpty() {
+	if backend.IsEmpty() || e.locked() {
 		return proxy.Secret{}, false, nil
 	}
 	switch r.Method {
@@ -76,6 +76,9 @@ func (e *entry) proven(r *proxy.Request) (backend proxy.Secret, ok bool, err err
 	}
 	return backend, true, nil
 }
+
+// locked reports whether no password fits, of a user who needs one.
+func (e *entry) locked() bool { return e.password == nil && (e.extra == nil || !e.extra.noPassword) }
 
 // certified reports whether the client's certificate is the user's.
 func certified(r *proxy.Request) bool {

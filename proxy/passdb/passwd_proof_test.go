@@ -24,6 +24,7 @@ func TestPasswdFile_Proof(t *testing.T) {
 		"card:::::::nopassword pass=forthebackend",
 		"renamed:{PLAIN}tanstaaf::::::pass=forthebackend user=other",
 		"disabled:{PLAIN}tanstaaf::::::nologin",
+		"locked:!::::::pass=forthebackend",
 	}, "\n"), NewWorkers(), zap.New(core))
 	const (
 		apopSalt = "<1896.697170952@dbc.mtview.ca.us>"
@@ -63,6 +64,7 @@ func TestPasswdFile_Proof(t *testing.T) {
 		{name: "external, not verified", user: "tim", method: "external", cn: "tim", verify: "FAILED:self signed", reason: proxy.BadPassword},
 		{name: "external, nothing for the backend", user: "hashed", method: "external", cn: "hashed", reason: proxy.BadPassword},
 		{name: "external, a hashed password and one for the backend", user: "hashedtoo", method: "external", cn: "hashedtoo", backend: "forthebackend"},
+		{name: "external, locked", user: "locked", method: "external", cn: "locked", reason: proxy.BadPassword},
 		{name: "external, no password at all", user: "card", method: "external", cn: "card", backend: "forthebackend"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
