@@ -48,22 +48,38 @@ func listen(a config.Address, opt socketOptions) (net.Listener, error) {
 // listenInherited takes a socket over. Mode and owner are the service manager's;
 // who may use it is still asked where that matters.
 func listenInherited(name string, opt socketOptions) (net.Listener, error) {
-	ln, err := inherited.take(name)
+	ln, back, err := inherited.take(name)
 	if err != nil {
 		return nil, err
 	}
+	undo := func(err error) (net.Listener, error) {
+		defer back()
+		return nil, errors.Join(fmt.Errorf("listen fd:%s: %w", name, err), ln.Close())
+	}
 	u, ok := ln.(*net.UnixListener)
-	if !ok && !opt.peers {
-		return ln, nil
+	if tcp, isTCP := ln.(*net.TCPListener); isTCP && !opt.peers {
+		return &tcpListener{tcp, back}, nil
 	}
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("listen fd:%s: expected a unix socket: of another nobody knows who the peer is", name), ln.Close())
+		return undo(errors.New("expected a unix socket: of another nobody knows who the peer is"))
 	}
 	uid, gid, err := owners(opt)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen fd:%s: %w", name, err), ln.Close())
+		return undo(err)
 	}
-	return &unixListener{UnixListener: u, opt: opt, uid: uid, gid: gid, kept: u.Addr().String()}, nil
+	return &unixListener{UnixListener: u, opt: opt, uid: uid, gid: gid, kept: u.Addr().String(), back: back}, nil
+}
+
+// A tcpListener is one that the service manager handed over.
+type tcpListener struct {
+	*net.TCPListener
+	back func()
+}
+
+// Close implements net.Listener.
+func (l *tcpListener) Close() error {
+	defer l.back()
+	return l.TCPListener.Close()
 }
 
 // listenUnix makes the socket beside its place, gives it mode, owner and group,
@@ -166,6 +182,7 @@ type unixListener struct {
 	uid, gid int
 
 	kept    string // path of a socket that the service manager keeps, or ""
+	back    func() // gives that socket back; nil: there is none
 	out     outgoing
 	adopted []net.Conn // handed over by another usher and not yet accepted
 	fault   error      // and what went wrong there
@@ -231,6 +248,9 @@ func (l *unixListener) Close() error {
 	if l.isOurs() {
 		removed = os.Remove(l.path)
 	}
+	if l.back != nil {
+		defer l.back()
+	}
 	return errors.Join(l.UnixListener.Close(), removed)
 }
 
@@ -286,20 +306,26 @@ type handedOver struct {
 	files map[string][]*os.File
 }
 
-// take returns the next socket of that name.
-func (h *handedOver) take(name string) (net.Listener, error) {
+// take returns the next socket of that name. back makes it one that can be taken
+// again, by the next reload: of one that was refused, or had left it out.
+func (h *handedOver) take(name string) (ln net.Listener, back func(), err error) {
 	f, err := h.next(name, false)
 	if err != nil {
-		return nil, fmt.Errorf("listen fd:%s: %w", name, err)
+		return nil, nil, fmt.Errorf("listen fd:%s: %w", name, err)
 	}
-	ln, err := net.FileListener(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("listen fd:%s: %w", name, err)
+	back = func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.files[name] = append(h.files[name], f)
+	}
+	if ln, err = net.FileListener(f); err != nil {
+		back()
+		return nil, nil, fmt.Errorf("listen fd:%s: %w", name, err)
 	}
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // it is the service manager's
 	}
-	return ln, nil
+	return ln, back, nil
 }
 
 // fifo returns the next FIFO of that name.

@@ -212,3 +212,44 @@ func usherProgram(t *testing.T, exe string) string {
 	}
 	return path
 }
+
+// A socket of the service manager that a reload has closed can be opened again:
+// of a reload that was refused, or had left it out.
+func TestListenInherited_Again(t *testing.T) {
+	before := inherited.files
+	defer func() { inherited.files = before }()
+	inherited.once.Do(func() {})
+	unixSocket, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(shortDir(t), "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unixSocket.Close()
+	tcpSocket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcpSocket.Close()
+	for name, s := range map[string]interface{ File() (*os.File, error) }{"unix": unixSocket, "tcp": tcpSocket.(*net.TCPListener)} {
+		f, err := s.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		inherited.files = map[string][]*os.File{name: {f}}
+		if _, err := listen(config.Address{Network: "fd", Addr: name}, socketOptions{owner: "no-such-user-here", peers: true}); err == nil {
+			t.Errorf("%s: opened for nobody", name)
+		}
+		for range 3 {
+			ln, err := listen(config.Address{Network: "fd", Addr: name}, socketOptions{})
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if _, err := listen(config.Address{Network: "fd", Addr: name}, socketOptions{}); err == nil {
+				t.Errorf("%s: opened twice at once", name)
+			}
+			if err := ln.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
