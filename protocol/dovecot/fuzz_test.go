@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"testing"
 	"time"
-
-	"usher/proxy"
 )
 
 // answerForm is what a standalone server may say.
@@ -81,86 +79,4 @@ func checkAnswers(t *testing.T, c net.Conn) {
 			return
 		}
 	}
-}
-
-// lookupForm is what a userdb server may say.
-var lookupForm = regexp.MustCompile(`^(VERSION\t1\t1|SPID\t\d+|NOTFOUND\t\d+|DONE\t\d+\t(fail)?` +
-	`|(PASS|FAIL|USER|LIST)\t\d+(\t[^\t\r\x00]*)*)$`)
-
-// FuzzUserdbLines is FuzzClientLines for look-ups, standalone.
-func FuzzUserdbLines(f *testing.F) {
-	f.Add([]byte("VERSION\t1\t0\nPASS\t1\talice@example.org\tservice=lmtp\nUSER\t2\tbob\tservice=doveadm\nLIST\t3\tuser=u7*\n"))
-	f.Add([]byte("PASS\t1\nPASS\t1\ta\tservice=lmtp\nPASS\t1\tb\tservice=lmtp\nUSER\nLIST\t4294967296\nCACHE-FLUSH\t1\n\x00\x01\r\n"))
-	f.Add([]byte("VERSION\t2\t0\nPASS\t1\thuge\tservice=lmtp\n"))
-	f.Add(append(bytes.Repeat([]byte("PASS\t5\tx"), 2000), '\n'))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		opt := testOptions(newOracle())
-		opt.HoldLimit, opt.Directory = 20*time.Millisecond, directory{}
-		s, err := NewUserdb(opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, server := net.Pipe()
-		ctx, cancel := context.WithCancel(context.Background())
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			defer server.Close()
-			s.userdb(phases{ctx, ctx, ctx}, server)
-		}()
-		const last = "\nUSER\t4294967295\tthe-last-one\tservice=fuzz\n"
-		go func() {
-			client.Write(append(in, last...)) // the server may close before the last byte
-		}()
-		lines := newLineReader(client, 1<<20)
-		for {
-			line, tooLong, err := lines.next(time.Second)
-			if err != nil {
-				break // closed, or a number that is in use: nothing more comes
-			}
-			if tooLong || !lookupForm.MatchString(text(line)) {
-				t.Errorf("answered %q", line)
-			}
-			if bytes.HasPrefix(line, []byte("USER\t4294967295\t")) {
-				break
-			}
-		}
-		client.Close()
-		cancel()
-		select {
-		case <-served:
-		case <-time.After(10 * time.Second):
-			t.Fatal("the connection does not end")
-		}
-		s.work.close()
-	})
-}
-
-// FuzzNotify: whatever is written into the FIFO, only names reach the store.
-func FuzzNotify(f *testing.F) {
-	f.Add([]byte("alice@example.org\nbob\x01tx\n\n\x01"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		r := &refreshed{}
-		writer, reader := net.Pipe()
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); NewNotify(r, nil).read(ctx, reader) }()
-		if _, err := writer.Write(append(in, "\nthe-last-one\n"...)); err != nil {
-			t.Fatal(err)
-		}
-		for end := time.Now().Add(5 * time.Second); r.last() != "the-last-one"; {
-			if time.Now().After(end) {
-				t.Fatal("the last line is not read")
-			}
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-		writer.Close()
-		<-done
-		for _, user := range r.users {
-			if proxy.ValidUser(user) != nil {
-				t.Errorf("refreshed %q", user)
-			}
-		}
-	})
 }
