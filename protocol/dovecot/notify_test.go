@@ -32,15 +32,6 @@ func (r *refreshed) Refresh(_ context.Context, user string) error {
 	return nil
 }
 
-func (r *refreshed) last() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.users) == 0 {
-		return ""
-	}
-	return r.users[len(r.users)-1]
-}
-
 // oneConn is a listener as a FIFO's: of one connection.
 type oneConn struct {
 	c      chan net.Conn
