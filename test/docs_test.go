@@ -13,6 +13,7 @@ import (
 // Each test that docs/dovecot.md names as the proof of something is there.
 func TestDocs_NameTests(t *testing.T) {
 	t.Parallel()
+	servers.NeedOthers(t) // has nothing to do with Dovecot's version
 	root := servers.Root(t)
 	text, err := os.ReadFile(filepath.Join(root, "docs/dovecot.md"))
 	if err != nil {

@@ -117,6 +117,7 @@ func TestUserdb_Passthrough(t *testing.T) {
 // Dovecot's own client reads the answers.
 func TestUserdb_Doveadm(t *testing.T) {
 	t.Parallel()
+	servers.NeedDovecot23(t) // the configuration below is 2.3's
 	path := servers.WriteFile(t, mailboxes, servers.Dir(t), "passwd")
 	sock := startUserdb(t, fmt.Sprintf("  - {driver: passwd_file, path: %q}\n", path))
 	conf := servers.WriteFile(t, "ssl = no\nlog_path = /dev/stderr\nfirst_valid_uid = 1\n", servers.Dir(t), "dovecot.conf")
