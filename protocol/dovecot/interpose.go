@@ -21,6 +21,9 @@ import (
 // overtakeAfter is how long a decision may hold up what else the upstream says.
 const overtakeAfter = time.Millisecond
 
+// greetingTimeout is how long an upstream may take for its greeting.
+const greetingTimeout = 30 * time.Second
+
 // cpidWait bounds the wait for another connection of the same process.
 const cpidWait = 200 * time.Millisecond
 
@@ -231,6 +234,14 @@ func (c *relay) serveLink(ctx context.Context, conn net.Conn, kept *keptState) (
 		c.mu.Unlock()
 	}
 	defer time.AfterFunc(c.waits.speak, func() { c.speak(l) }).Stop()
+	defer time.AfterFunc(greetingTimeout, func() {
+		c.mu.Lock()
+		silent := !l.ready
+		c.mu.Unlock()
+		if silent {
+			closeQuietly(conn) // another try may find one that speaks
+		}
+	}).Stop()
 	l.ended = make(chan error, 1)
 	read := func() error {
 		c.running.Add(1)
