@@ -208,7 +208,7 @@ func TestDovecot_Doveadm_100000Users(t *testing.T) {
 		listed := 0
 		again(t, func() bool {
 			p := r.interposed.StartDoveadm(t, "user", "*")
-			defer p.Stop()
+			defer p.Kill() // SIGTERM does not end one that waits for its auth
 			select {
 			case <-p.Done():
 			case <-time.After(8 * time.Second):
@@ -230,7 +230,7 @@ func TestDovecot_Doveadm_100000Users(t *testing.T) {
 		again(t, func() bool {
 			from := r.usher.Log.Len()
 			all := r.interposed.StartDoveadm(t, "mailbox", "create", "-A", "new")
-			defer all.Stop()
+			defer all.Kill()
 			for end := time.Now().Add(8 * time.Second); time.Now().Before(end); <-time.After(50 * time.Millisecond) {
 				asked := 0
 				for _, line := range r.usher.Log.Lines(from) {
