@@ -69,6 +69,8 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 queue_directory = %s
 data_directory = %s
 maillog_file = /dev/stdout
+# A server process that found no usher in time ends; the next one comes soon.
+service_throttle_time = 1s
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = mx.example.org
