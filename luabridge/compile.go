@@ -114,6 +114,8 @@ func (d *Director) module(name string) (*lua.FunctionProto, error) {
 	return proto, err
 }
 
+var errNoModule = errors.New("not found: usher has no such module, and it is not in director.package_path")
+
 func (d *Director) find(name string) (*lua.FunctionProto, error) {
 	if !moduleName.MatchString(name) {
 		return nil, errors.New("not found")
@@ -135,5 +137,5 @@ func (d *Director) find(name string) (*lua.FunctionProto, error) {
 		}
 		return lualib.Compile(path, f.Text)
 	}
-	return nil, fmt.Errorf("not found: usher has no such module, and it is not in director.package_path")
+	return nil, errNoModule
 }

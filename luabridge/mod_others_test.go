@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -373,4 +375,20 @@ func TestIpairs(t *testing.T) {
 		for i, v in ipairs({false, true}) do assert(v == (i == 2)) end
 		assert(not pcall(ipairs) and not pcall(ipairs, "x"))
 		assert(arg == nil)`, query("alice"))
+}
+
+func TestRequire_Absent(t *testing.T) {
+	if got := luaError(t, `require("ioutil")`); got != `module "ioutil": usher leaves it out: what clients send could reach files by it` {
+		t.Error(got)
+	}
+	if got := luaError(t, `require("nothing.of.the.kind")`); !strings.Contains(got, "director.package_path") {
+		t.Error(got)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "hex.lua"), []byte(`return {own = true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := luaError(t, `error(tostring(require("hex").own))`, func(o *Options) { o.PackagePath = dir }); got != "true" {
+		t.Errorf("an own file of an absent module's name: %s", got)
+	}
 }

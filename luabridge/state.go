@@ -32,6 +32,7 @@ type state struct {
 
 	envMeta  *lua.LTable            // of each request's globals
 	fronts   map[string]*lua.LTable // by name: the metatable of a library's front
+	global   map[string]bool        // those of fronts that are globals too
 	loaded   map[*script]*loaded
 	director *Director
 
@@ -49,7 +50,7 @@ type loaded struct {
 func (s *state) load(sc *script) *loaded {
 	l := &loaded{chunk: s.L.NewFunctionFromProto(sc.proto), requests: modules.NewRequests(s.L, sc.texts)}
 	for _, name := range sc.globals {
-		if s.fronts[name] != nil {
+		if s.global[name] {
 			l.modules = append(l.modules, name)
 		}
 	}
@@ -58,8 +59,9 @@ func (s *state) load(sc *script) *loaded {
 
 func newState(d *Director) *state {
 	L := lua.NewState(lualib.Options)
-	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}, loaded: map[*script]*loaded{}}
+	s := &state{L: L, director: d, fronts: map[string]*lua.LTable{}, global: map[string]bool{}, loaded: map[*script]*loaded{}}
 	s.budget.Hints = s
+	s.budget.Clock = d.opt.Deps.Clock
 	budget.Attach(L, &s.budget)
 
 	all := L.G.Global
@@ -86,7 +88,14 @@ func newState(d *Director) *state {
 	s.fronts[lua.CoroutineLibName] = modules.Sealed(L, lualib.OpenCoroutine(L, lib(lua.CoroutineLibName)))
 	s.fronts[lua.OsLibName] = modules.Sealed(L, osLib)
 	for _, m := range modules.All {
-		s.fronts[m.Name] = modules.Sealed(L, m.Make(L))
+		s.fronts[m.Name] = modules.Sealed(L, m.Table(L))
+		if m.Global {
+			s.global[m.Name] = true
+		}
+	}
+
+	for _, name := range []string{lua.StringLibName, lua.TabLibName, lua.MathLibName, lua.CoroutineLibName, lua.OsLibName} {
+		s.global[name] = true
 	}
 
 	base := s.base(all)
@@ -192,7 +201,7 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 	case mt == s.envMeta:
 		t.Metatable = lua.LNil
 		copyMissing(t, mt.RawGetString("__index").(*lua.LTable))
-		for name := range s.fronts {
+		for name := range s.global {
 			if t.RawGetString(name) == lua.LNil {
 				t.RawSetString(name, s.own(c, name))
 			}
@@ -302,7 +311,7 @@ func (s *state) missingGlobal(L *lua.LState) int {
 	switch {
 	case name == "_G":
 		v = c.Env
-	case s.fronts[string(name)] != nil:
+	case s.global[string(name)]:
 		v = s.own(c, string(name))
 		c.Env.RawSetString(string(name), v)
 	}
@@ -323,6 +332,9 @@ func (s *state) require(L *lua.LState) int {
 		return 1
 	}
 	proto, err := s.director.module(name)
+	if why := modules.Absent(name); errors.Is(err, errNoModule) && why != "" {
+		L.RaiseError("module %q: %s", name, why)
+	}
 	if err != nil {
 		L.RaiseError("module %q: %s", c.Shown(name, 64), err)
 	}
@@ -372,7 +384,7 @@ func (s *state) Missing(of lua.LValue, name string) (owner, near string) {
 	case nil: // the globals
 		add(s.call.Env)
 		index(s.envMeta)
-		for name := range s.fronts {
+		for name := range s.global {
 			names = append(names, name)
 		}
 		slices.Sort(names) // of equals always the same

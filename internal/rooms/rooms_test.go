@@ -18,12 +18,18 @@ var may = map[string][]string{
 	"config":            {"internal/nearest", "proxy"},
 	"luabridge/budget":  {},
 	"luabridge/lualib":  {"luabridge/budget"},
-	"luabridge/modules": {"luabridge/budget", "luabridge/lualib", "proxy"},
-	"luabridge":         {"internal/nearest", "luabridge/budget", "luabridge/lualib", "luabridge/modules", "proxy"},
-	"monitor":           {"proxy"},
-	"control":           {"proxy"},
-	"protocol/dovecot":  {"proxy"},
-	"protocol/nginx":    {"proxy"},
+	"luabridge/maps":    {},
+	"luabridge/modules": {"luabridge/budget", "luabridge/lualib", "luabridge/maps", "proxy", "proxy/affinity", "proxy/passdb"},
+	"luabridge":         {"internal/nearest", "luabridge/budget", "luabridge/lualib", "luabridge/modules", "proxy", "proxy/passdb"},
+
+	"luabridge/lint":       {"internal/nearest", "luabridge", "luabridge/lualib", "luabridge/modules"},
+	"luabridge/policytest": {"luabridge", "luabridge/budget", "luabridge/lualib", "luabridge/maps", "luabridge/modules", "proxy", "proxy/affinity", "proxy/passdb"},
+	"luabridge/reference":  {"luabridge/modules"},
+
+	"monitor":          {"proxy"},
+	"control":          {"proxy"},
+	"protocol/dovecot": {"proxy"},
+	"protocol/nginx":   {"proxy"},
 
 	"config/importdirector": {"config", "proxy"},
 }

@@ -54,6 +54,9 @@ type Budget struct {
 	Owner any
 	// Hints, if set, knows what scripts may have meant; see Hints.
 	Hints Hints
+	// Clock, if set, is what scripts take for the time. The deadline goes by the
+	// real one.
+	Clock func() time.Time
 
 	limits Limits
 	parent context.Context
@@ -80,15 +83,22 @@ type Budget struct {
 
 // Start begins a request.
 func (b *Budget) Start(parent context.Context, l Limits, now time.Time) {
-	hints := b.Hints
 	*b = Budget{
-		Hints: hints, limits: l, parent: parent, began: now, end: now.Add(l.Time),
+		Hints: b.Hints, Clock: b.Clock, limits: l, parent: parent, began: now, end: now.Add(l.Time),
 		steps: l.Steps, memory: l.Memory, alarm: max(l.Steps-clockEvery, 0),
 	}
 }
 
 // Stop ends the request: nothing of it is kept.
-func (b *Budget) Stop() { *b = Budget{Hints: b.Hints} }
+func (b *Budget) Stop() { *b = Budget{Hints: b.Hints, Clock: b.Clock} }
+
+// Now is the time as scripts see it.
+func (b *Budget) Now() time.Time {
+	if b.Clock != nil {
+		return b.Clock()
+	}
+	return time.Now()
+}
 
 // Fault is the budget that is used up, with its limit, or nil.
 func (b *Budget) Fault() error { return b.fault }

@@ -22,6 +22,10 @@ func OpenOs(L *lua.LState, theirs *lua.LTable) *lua.LTable {
 		"date":     date,
 		"difftime": get("difftime"),
 		"time": func(L *lua.LState) int {
+			if L.Get(1) == lua.LNil {
+				L.Push(lua.LNumber(budget.Of(L).Now().Unix()))
+				return 1
+			}
 			if t, ok := L.Get(1).(*lua.LTable); ok {
 				for _, name := range []string{"year", "month", "day", "hour", "min", "sec"} {
 					if s, ok := t.RawGetString(name).(lua.LString); ok && len(s) > maxNumber {
@@ -37,7 +41,7 @@ func OpenOs(L *lua.LState, theirs *lua.LTable) *lua.LTable {
 // date is os.date([format [, time]]): C's strftime in the C locale, or *t for a
 // table. ! before it is UTC.
 func date(L *lua.LState) int {
-	format, at := L.OptString(1, "%c"), time.Now()
+	format, at := L.OptString(1, "%c"), budget.Of(L).Now()
 	if L.Get(2) != lua.LNil {
 		at = time.Unix(int64(checkInt(L, 2)), 0)
 	}

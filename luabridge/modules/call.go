@@ -6,6 +6,7 @@ package modules
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -29,6 +30,13 @@ type Checker interface {
 	CheckConnection(ctx context.Context, s *proxy.Server) error
 }
 
+// A Meter counts network calls. control implements it.
+type Meter interface {
+	// PolicyNetwork is called once a call, with the module's name without
+	// nauthilus_.
+	PolicyNetwork(module string, took time.Duration)
+}
+
 // Deps are what modules need of the outside.
 type Deps struct {
 	Log          *zap.Logger
@@ -36,6 +44,10 @@ type Deps struct {
 	DenyUnlisted bool     // unlisted_backends: deny
 	Env          []string // names that os.getenv may read
 	Cache        *Store   // of nauthilus_cache; must be set
+	Network      bool     // director.network
+	Meter        Meter    // nil: none
+	// Clock is what scripts take for the time; nil: time.Now.
+	Clock func() time.Time
 	Debug        bool     // log.level is debug
 	LogLevel     string
 	LogFormat    string
@@ -67,6 +79,10 @@ type Call struct {
 	Env *lua.LTable
 	// Request is the request's table; see NewRequestMeta.
 	Request *lua.LTable
+
+	// Offline: a network call was refused since this is a dry run, so that what the
+	// script did then says little.
+	Offline bool
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
 	picked     *proxy.Entry   // what usher.sticky or usher.hash returned last
@@ -209,28 +225,6 @@ func (c *Call) Text(L *lua.LState, v lua.LValue) string {
 // MaxText is how much of one text is logged, in bytes.
 const MaxText = 4096
 
-// A Module is a name that scripts can require, and what makes its table.
-type Module struct {
-	Name string
-	Make func(L *lua.LState) *lua.LTable
-}
-
-// All are the modules of this version.
-var All = []Module{
-	{"nauthilus_backend", newBackend},
-	{"nauthilus_backend_result", newBackendResult},
-	{"nauthilus_builtin", newBuiltin},
-	{"nauthilus_cache", newCache},
-	{"nauthilus_context", newContext},
-	{"nauthilus_util", newUtil},
-	{"usher", newUsher},
-}
-
-// table makes a module's table of functions.
-func table(L *lua.LState, funcs map[string]lua.LGFunction) *lua.LTable {
-	return L.SetFuncs(L.CreateTable(0, len(funcs)), funcs)
-}
-
 // take takes steps and bytes for what a function is about to do.
 func take(L *lua.LState, steps, bytes int) {
 	b := budget.Of(L)
@@ -275,6 +269,51 @@ func (c *Call) deadline(most time.Duration) (context.Context, context.CancelFunc
 		end = c.End
 	}
 	return context.WithDeadline(c.Ctx, end)
+}
+
+// errOffline is what network calls of a dry run return.
+var errOffline = errors.New("not tried: policies reach no network in a dry run")
+
+// reach begins a network call, which what describes in a few words. The context
+// ends while the script still has time to act on the failure: after three
+// quarters of what is left to it, or most. When the call is over, done is told
+// what came of it: for metrics and for usher route. Where policies may not reach
+// the network at all it raises an error; in a dry run it returns one.
+func (c *Call) reach(L *lua.LState, module string, most time.Duration, what func() string) (ctx context.Context, done func(error), err error) {
+	if !c.Network {
+		L.RaiseError("%s: director.network is false, so that policies reach no network", module)
+	}
+	if c.Query.DryRun {
+		c.Offline = true
+		if c.tracing() {
+			c.trace("%s %s: %s", module, what(), errOffline)
+		}
+		return nil, nil, errOffline
+	}
+	began := time.Now()
+	ctx, cancel := c.deadline(min(most, time.Until(c.End)*3/4))
+	return ctx, func(err error) {
+		cancel()
+		took := time.Since(began)
+		if c.Meter != nil {
+			c.Meter.PolicyNetwork(strings.TrimPrefix(module, "nauthilus_"), took)
+		}
+		if c.tracing() {
+			result := "ok"
+			if err != nil {
+				result = err.Error()
+			}
+			c.trace("%s %s: %s (%d ms)", module, what(), result, took.Milliseconds())
+		}
+	}, nil
+}
+
+// Now is the time as scripts see it.
+func (c *Call) Now() time.Time {
+	if c.Clock != nil {
+		return c.Clock()
+	}
+	return time.Now()
 }
 
 // loaded is a module as one script has it. Scripts load a handful: a list is

@@ -13,15 +13,16 @@ import (
 	"usher/proxy"
 )
 
-// newBackend makes nauthilus_backend, by Nauthilus 1.12's reference page.
-func newBackend(L *lua.LState) *lua.LTable {
-	return table(L, map[string]lua.LGFunction{
-		"get_backend_servers":        getBackendServers,
-		"select_backend_server":      selectBackendServer,
-		"check_backend_connection":   checkBackendConnection,
-		"apply_backend_result":       applyBackendResult,
-		"remove_from_backend_result": removeFromBackendResult,
-	})
+// backendModule is nauthilus_backend, by Nauthilus 1.12's reference page.
+var backendModule = Module{
+	Name: "nauthilus_backend", Global: true,
+	Funcs: []Func{
+		{Name: "get_backend_servers", Do: getBackendServers},
+		{Name: "select_backend_server", Do: selectBackendServer},
+		{Name: "check_backend_connection", Do: checkBackendConnection},
+		{Name: "apply_backend_result", Do: applyBackendResult},
+		{Name: "remove_from_backend_result", Do: removeFromBackendResult},
+	},
 }
 
 const serverType = "nauthilus_backend_server"

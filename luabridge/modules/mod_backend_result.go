@@ -23,29 +23,36 @@ type attribute struct {
 // The methods that set or get a flag or a text, by their place in
 // backendResult.
 var (
-	resultFlags = []string{"authenticated", "user_found"}
-	resultTexts = []string{"account_field", "totp_secret_field", "totp_recovery_field", "unique_user_id_field", "display_name_field"}
+	resultFlags = [...]string{"authenticated", "user_found"}
+	resultTexts = [...]string{"account_field", "totp_secret_field", "totp_recovery_field", "unique_user_id_field", "display_name_field"}
 )
 
-// newBackendResult makes nauthilus_backend_result. Its new takes the module
-// too, for scripts that call it with a colon.
-func newBackendResult(L *lua.LState) *lua.LTable {
-	methods := L.CreateTable(0, 8)
-	for i, name := range resultFlags {
-		methods.RawSetString(name, L.NewFunction(func(L *lua.LState) int { return resultFlag(L, name, i) }))
-	}
-	for i, name := range resultTexts {
-		methods.RawSetString(name, L.NewFunction(func(L *lua.LState) int { return resultText(L, name, i) }))
-	}
-	methods.RawSetString("attributes", L.NewFunction(resultAttributes))
-	mt := Sealed(L, methods)
-	mt.RawSetString("__name", lua.LString(resultType))
-	return table(L, map[string]lua.LGFunction{
-		"new": func(L *lua.LState) int {
-			L.Push(&lua.LUserData{Value: &backendResult{}, Metatable: mt})
-			return 1
+// backendResultModule is nauthilus_backend_result. Its new takes the module too,
+// for scripts that call it with a colon.
+var backendResultModule = Module{
+	Name: "nauthilus_backend_result", Global: true,
+	Funcs: []Func{{Name: "new", Do: newResult}},
+	Types: []Type{{
+		Name: resultType,
+		Methods: []Func{
+			{Name: "attributes", Do: resultAttributes},
+			flagMethod(0), flagMethod(1),
+			textMethod(0), textMethod(1), textMethod(2), textMethod(3), textMethod(4),
 		},
-	})
+	}},
+}
+
+func flagMethod(i int) Func {
+	return Func{Name: resultFlags[i], Do: func(L *lua.LState) int { return resultFlag(L, resultFlags[i], i) }}
+}
+
+func textMethod(i int) Func {
+	return Func{Name: resultTexts[i], Do: func(L *lua.LState) int { return resultText(L, resultTexts[i], i) }}
+}
+
+func newResult(L *lua.LState) int {
+	L.Push(newObject(L, resultType, &backendResult{}))
+	return 1
 }
 
 // self returns the object, and whether the call sets: with exactly one

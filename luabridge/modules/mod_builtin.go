@@ -9,32 +9,30 @@ import (
 // maxLogs bounds what custom_log_add may put into one decision's log line.
 const maxLogs = 64
 
-// newBuiltin makes nauthilus_builtin: Nauthilus 1.12's constants of every
+// builtinModule is nauthilus_builtin: Nauthilus 1.12's constants of every
 // script type, and its two functions.
-func newBuiltin(L *lua.LState) *lua.LTable {
-	t := table(L, map[string]lua.LGFunction{
-		"status_message_set": statusMessageSet,
-		"custom_log_add":     customLogAdd,
-	})
-	for name, v := range map[string]lua.LValue{
-		"FILTER_ACCEPT":       lua.LFalse,
-		"FILTER_REJECT":       lua.LTrue,
-		"FEATURE_TRIGGER_NO":  lua.LFalse,
-		"FEATURE_TRIGGER_YES": lua.LTrue,
-		"FEATURES_ABORT_NO":   lua.LFalse,
-		"FEATURES_ABORT_YES":  lua.LTrue,
-		"FILTER_RESULT_OK":    lua.LNumber(0),
-		"FILTER_RESULT_FAIL":  lua.LNumber(1),
-		"FEATURE_RESULT_OK":   lua.LNumber(0),
-		"FEATURE_RESULT_FAIL": lua.LNumber(1),
-		"BACKEND_RESULT_OK":   lua.LNumber(0),
-		"BACKEND_RESULT_FAIL": lua.LNumber(1),
-		"ACTION_RESULT_OK":    lua.LNumber(0),
-		"ACTION_RESULT_FAIL":  lua.LNumber(1),
-	} {
-		t.RawSetString(name, v)
-	}
-	return t
+var builtinModule = Module{
+	Name: "nauthilus_builtin", Global: true,
+	Funcs: []Func{
+		{Name: "status_message_set", Do: statusMessageSet},
+		{Name: "custom_log_add", Do: customLogAdd},
+	},
+	Values: []Value{
+		{Name: "FILTER_ACCEPT", Value: lua.LFalse},
+		{Name: "FILTER_REJECT", Value: lua.LTrue},
+		{Name: "FEATURE_TRIGGER_NO", Value: lua.LFalse},
+		{Name: "FEATURE_TRIGGER_YES", Value: lua.LTrue},
+		{Name: "FEATURES_ABORT_NO", Value: lua.LFalse},
+		{Name: "FEATURES_ABORT_YES", Value: lua.LTrue},
+		{Name: "FILTER_RESULT_OK", Value: lua.LNumber(0)},
+		{Name: "FILTER_RESULT_FAIL", Value: lua.LNumber(1)},
+		{Name: "FEATURE_RESULT_OK", Value: lua.LNumber(0)},
+		{Name: "FEATURE_RESULT_FAIL", Value: lua.LNumber(1)},
+		{Name: "BACKEND_RESULT_OK", Value: lua.LNumber(0)},
+		{Name: "BACKEND_RESULT_FAIL", Value: lua.LNumber(1)},
+		{Name: "ACTION_RESULT_OK", Value: lua.LNumber(0)},
+		{Name: "ACTION_RESULT_FAIL", Value: lua.LNumber(1)},
+	},
 }
 
 // statusMessageSet sets the text that a refused client is shown.

@@ -10,22 +10,23 @@ import (
 	"usher/luabridge/budget"
 )
 
-// newCache makes nauthilus_cache: one map a process, for what requests are
+// cacheModule is nauthilus_cache: one map a process, for what requests are
 // meant to share. Tables are copied both ways; functions and userdata are not
 // kept.
-func newCache(L *lua.LState) *lua.LTable {
-	return table(L, map[string]lua.LGFunction{
-		"cache_set":     cacheSet,
-		"cache_get":     cacheGet,
-		"cache_delete":  cacheDelete,
-		"cache_exists":  cacheExists,
-		"cache_update":  cacheUpdate,
-		"cache_push":    cachePush,
-		"cache_pop_all": cachePopAll,
-		"cache_keys":    cacheKeys,
-		"cache_size":    cacheSize,
-		"cache_flush":   cacheFlush,
-	})
+var cacheModule = Module{
+	Name: "nauthilus_cache", Global: true,
+	Funcs: []Func{
+		{Name: "cache_set", Do: cacheSet},
+		{Name: "cache_get", Do: cacheGet},
+		{Name: "cache_delete", Do: cacheDelete},
+		{Name: "cache_exists", Do: cacheExists},
+		{Name: "cache_update", Do: cacheUpdate},
+		{Name: "cache_push", Do: cachePush},
+		{Name: "cache_pop_all", Do: cachePopAll},
+		{Name: "cache_keys", Do: cacheKeys},
+		{Name: "cache_size", Do: cacheSize},
+		{Name: "cache_flush", Do: cacheFlush},
+	},
 }
 
 // store is the cache as this call sees it: in a dry run a copy.
@@ -59,7 +60,7 @@ func entry(L *lua.LState, key string, v lua.LValue) stored {
 func cacheSet(L *lua.LState) int {
 	key := strings.Clone(key(L, "cache_set"))
 	e := entry(L, key, L.CheckAny(2))
-	now := time.Now()
+	now := CallOf(L).Now()
 	if ttl := L.OptNumber(3, 0); ttl >= 1 {
 		e.end = now.Add(time.Duration(min(float64(ttl), 1e9)) * time.Second)
 	}
@@ -76,7 +77,7 @@ func look(L *lua.LState, function string) (stored, bool) {
 	key, s := key(L, function), CallOf(L).store()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.get(key, time.Now())
+	return s.get(key, CallOf(L).Now())
 }
 
 // pushCopy pushes the script's own copy of a stored value, or nil.
@@ -104,7 +105,7 @@ func cacheExists(L *lua.LState) int {
 func cacheDelete(L *lua.LState) int {
 	key, s := key(L, "cache_delete"), CallOf(L).store()
 	s.mu.Lock()
-	_, ok := s.get(key, time.Now())
+	_, ok := s.get(key, CallOf(L).Now())
 	s.remove(key)
 	s.mu.Unlock()
 	L.Push(lua.LBool(ok))
@@ -133,7 +134,7 @@ func cacheUpdate(L *lua.LState) int {
 			e = entry(L, name, v)
 		}
 		e.end = old.end
-		if s.swap(name, old.version, e) {
+		if s.swap(name, old.version, e, CallOf(L).Now()) {
 			L.Push(v)
 			return 1
 		}
@@ -144,10 +145,9 @@ func cacheUpdate(L *lua.LState) int {
 
 // swap keeps e, or removes the key where e has no value, unless somebody has
 // changed it since that version. 0 is no entry.
-func (s *Store) swap(key string, version uint64, e stored) bool {
+func (s *Store) swap(key string, version uint64, e stored, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
 	if old, _ := s.get(key, now); old.version != version {
 		return false
 	}
@@ -184,7 +184,7 @@ func cachePush(L *lua.LState) int {
 		list.Append(v)
 		e := entry(L, name, list)
 		e.end = old.end
-		if s.swap(name, old.version, e) {
+		if s.swap(name, old.version, e, CallOf(L).Now()) {
 			L.Push(lua.LNumber(list.Len()))
 			return 1
 		}
@@ -203,7 +203,7 @@ func isList(L *lua.LState, t *lua.LTable) bool {
 func cachePopAll(L *lua.LState) int {
 	name, s := key(L, "cache_pop_all"), CallOf(L).store()
 	s.mu.Lock()
-	e, _ := s.get(name, time.Now())
+	e, _ := s.get(name, CallOf(L).Now())
 	s.remove(name)
 	s.mu.Unlock()
 	list := L.CreateTable(0, 0)
@@ -221,7 +221,7 @@ func cachePopAll(L *lua.LState) int {
 
 // cacheKeys returns the keys, sorted.
 func cacheKeys(L *lua.LState) int {
-	s, now := CallOf(L).store(), time.Now()
+	s, now := CallOf(L).store(), CallOf(L).Now()
 	n := s.Len()
 	take(L, n, 64*n)
 	s.mu.Lock()

@@ -7,14 +7,15 @@ import (
 // maxContext bounds how many values one request keeps.
 const maxContext = 1000
 
-// newContext makes nauthilus_context: one map a request, which all its scripts
+// contextModule is nauthilus_context: one map a request, which all its scripts
 // see. Tables are copied both ways; what cannot be copied becomes text.
-func newContext(L *lua.LState) *lua.LTable {
-	return table(L, map[string]lua.LGFunction{
-		"context_set":    contextSet,
-		"context_get":    contextGet,
-		"context_delete": contextDelete,
-	})
+var contextModule = Module{
+	Name: "nauthilus_context", Global: true,
+	Funcs: []Func{
+		{Name: "context_set", Do: contextSet},
+		{Name: "context_get", Do: contextGet},
+		{Name: "context_delete", Do: contextDelete},
+	},
 }
 
 func contextSet(L *lua.LState) int {

@@ -12,18 +12,19 @@ import (
 	"usher/proxy"
 )
 
-// newUsher makes usher, our own module: what policies always need.
-func newUsher(L *lua.LState) *lua.LTable {
-	return table(L, map[string]lua.LGFunction{
-		"servers":  usherServers,
-		"assigned": usherAssigned,
-		"hash":     usherHash,
-		"sticky":   usherSticky,
-		"select":   usherSelect,
-		"deny":     usherDeny,
-		"hold":     usherHold,
-		"log":      usherLog,
-	})
+// usherModule is usher, our own module: what policies always need.
+var usherModule = Module{
+	Name: "usher", Global: true,
+	Funcs: []Func{
+		{Name: "servers", Do: usherServers},
+		{Name: "assigned", Do: usherAssigned},
+		{Name: "hash", Do: usherHash},
+		{Name: "sticky", Do: usherSticky},
+		{Name: "select", Do: usherSelect},
+		{Name: "deny", Do: usherDeny},
+		{Name: "hold", Do: usherHold},
+		{Name: "log", Do: usherLog},
+	},
 }
 
 // usherServers([filter]) lists servers to choose from: of the request's

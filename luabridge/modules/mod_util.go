@@ -8,33 +8,37 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newUtil makes nauthilus_util: its logging. Each function takes a plain text
-// too, as the reference page's example does.
-func newUtil(L *lua.LState) *lua.LTable {
-	leveled := func(name string, level zapcore.Level) lua.LGFunction {
-		return func(L *lua.LState) int {
-			logArgs(L, name, level)
-			return 0
-		}
+// utilModule is nauthilus_util. Its logging functions take a plain text too, as
+// the reference page's example does.
+var utilModule = Module{
+	Name: "nauthilus_util", Global: true,
+	Funcs: []Func{
+		{Name: "log_debug", Do: logAt("log_debug", zap.DebugLevel)},
+		{Name: "log_info", Do: logAt("log_info", zap.InfoLevel)},
+		{Name: "log_notice", Do: logAt("log_notice", zap.InfoLevel)},
+		{Name: "log_warn", Do: logAt("log_warn", zap.WarnLevel)},
+		{Name: "log_error", Do: logAt("log_error", zap.ErrorLevel)},
+		{Name: "log", Do: logNamed},
+		{Name: "print_result", Do: logAt("print_result", zap.InfoLevel)},
+	},
+}
+
+func logAt(name string, level zapcore.Level) lua.LGFunction {
+	return func(L *lua.LState) int {
+		logArgs(L, name, level)
+		return 0
 	}
-	return table(L, map[string]lua.LGFunction{
-		"log_debug":  leveled("log_debug", zap.DebugLevel),
-		"log_info":   leveled("log_info", zap.InfoLevel),
-		"log_notice": leveled("log_notice", zap.InfoLevel),
-		"log_warn":   leveled("log_warn", zap.WarnLevel),
-		"log_error":  leveled("log_error", zap.ErrorLevel),
-		// log(logging, level, t, err)
-		"log": func(L *lua.LState) int {
-			level, ok := levelOf(L.OptString(2, "info"))
-			if !ok {
-				level = zap.InfoLevel
-			}
-			L.Remove(2)
-			logArgs(L, "log", level)
-			return 0
-		},
-		"print_result": leveled("print_result", zap.InfoLevel),
-	})
+}
+
+// logNamed is log(logging, level, t, err).
+func logNamed(L *lua.LState) int {
+	level, ok := levelOf(L.OptString(2, "info"))
+	if !ok {
+		level = zap.InfoLevel
+	}
+	L.Remove(2)
+	logArgs(L, "log", level)
+	return 0
 }
 
 var levels = map[string]zapcore.Level{
