@@ -47,11 +47,11 @@ type Deps struct {
 	Network      bool     // director.network
 	Meter        Meter    // nil: none
 	// Clock is what scripts take for the time; nil: time.Now.
-	Clock func() time.Time
-	Debug        bool     // log.level is debug
-	LogLevel     string
-	LogFormat    string
-	RedisPrefix  string
+	Clock       func() time.Time
+	Debug       bool // log.level is debug
+	LogLevel    string
+	LogFormat   string
+	RedisPrefix string
 
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
