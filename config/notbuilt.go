@@ -10,10 +10,7 @@ import (
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
 	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
-	{key: "director.features"},
-	{key: "director.init"},
 	{key: "director.network"},
-	{key: "passdb[].driver", values: []string{"lua"}},
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "affinity.flush_hook"},
 	{key: "control.tcp.address"},

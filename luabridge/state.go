@@ -27,8 +27,8 @@ type state struct {
 	budget budget.Budget
 	call   *modules.Call // whom it works for
 
-	buf     modules.Call          // what call points to, but for probes
-	context map[string]lua.LValue // nauthilus_context of the present request
+	buf   modules.Call // what call points to, but for probes
+	notes notes        // of the present request
 
 	envMeta  *lua.LTable            // of each request's globals
 	fronts   map[string]*lua.LTable // by name: the metatable of a library's front
@@ -420,9 +420,9 @@ var (
 )
 
 // run runs a script's chunk in a fresh environment and then, unless entry is
-// empty, its entry function with the request. The results are valid until the
-// next run.
-func (s *state) run(sc *script, c *modules.Call, entry string) (action, result lua.LValue, err error) {
+// empty, its entry function with the request. Each kind of script has up to three
+// results, valid until the next run.
+func (s *state) run(sc *script, c *modules.Call, entry string) (results [3]lua.LValue, err error) {
 	L := s.L
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
@@ -447,23 +447,25 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 	ready.chunk.Env = env
 	L.Push(ready.chunk)
 	if err := L.PCall(0, 0, nil); err != nil {
-		return nil, nil, s.fault(c, err)
+		return results, s.fault(c, err)
 	}
 	if entry == "" {
-		return nil, nil, s.fault(c, nil)
+		return results, s.fault(c, nil)
 	}
 	f, ok := env.RawGetString(entry).(*lua.LFunction)
 	if !ok || f.IsG {
-		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
+		return results, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
 	c.Request = ready.requests.New(L, c)
 	L.Push(f)
 	L.Push(c.Request)
-	if err := L.PCall(1, 2, nil); err != nil {
-		return nil, nil, s.fault(c, err)
+	if err := L.PCall(1, len(results), nil); err != nil {
+		return results, s.fault(c, err)
 	}
-	action, result = L.Get(-2), L.Get(-1)
-	return action, result, s.fault(c, nil)
+	for i := range results {
+		results[i] = L.Get(i - len(results))
+	}
+	return results, s.fault(c, nil)
 }
 
 // fault is what became of a run as the log shall have it, or nil: without Lua's
