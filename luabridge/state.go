@@ -88,7 +88,6 @@ func newState(d *Director) *state {
 	s.fronts[lua.CoroutineLibName] = modules.Sealed(L, lualib.OpenCoroutine(L, lib(lua.CoroutineLibName)))
 	s.fronts[lua.OsLibName] = modules.Sealed(L, osLib)
 	for _, m := range modules.All {
-		s.fronts[m.Name] = modules.Sealed(L, m.Table(L))
 		if m.Global {
 			s.global[m.Name] = true
 		}
@@ -220,6 +219,20 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 	}
 }
 
+// front is the metatable of a library's or module's fronts, or nil when there is
+// none of that name. A module's table is made when it is first asked for: few
+// scripts need more than a handful, and a state that failed is made anew.
+func (s *state) front(name string) *lua.LTable {
+	mt := s.fronts[name]
+	if mt == nil {
+		if m := modules.Named(name); m != nil {
+			mt = modules.Sealed(s.L, m.Table(s.L))
+			s.fronts[name] = mt
+		}
+	}
+	return mt
+}
+
 // frontName is the name of the library or module that a metatable belongs to.
 func (s *state) frontName(mt *lua.LTable) string {
 	for name, front := range s.fronts {
@@ -288,7 +301,7 @@ func (s *state) own(c *modules.Call, name string) lua.LValue {
 	if v := c.Loaded(name); v != nil {
 		return v
 	}
-	mt := s.fronts[name]
+	mt := s.front(name)
 	if mt == nil {
 		return nil
 	}
