@@ -171,13 +171,17 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 		for i := range d.filters {
 			f := &d.filters[i]
 			if !f.wants(q) {
+				if q.Trace != nil {
+					f.passedOver(q)
+				}
 				continue
 			}
+			m := s.meter(q)
 			said, action, err := s.ask(ctx, &f.unit, q, &v, entryFilter)
 			if err != nil {
 				return err
 			}
-			s.merge(&f.unit, q, &v, said, lua.LVAsBool(action[0]), action[1])
+			s.merge(&f.unit, q, &v, said, lua.LVAsBool(action[0]), action[1], m)
 		}
 		return nil
 	})
@@ -199,11 +203,12 @@ func (d *Director) Before(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 	err = d.within(ctx, d.opt.Limits, q, func(s *state) error {
 		for i := range d.features {
 			u := &d.features[i]
+			m := s.meter(q)
 			said, action, err := s.ask(ctx, u, q, &v, entryFeature)
 			if err != nil {
 				return err
 			}
-			s.merge(u, q, &v, said, lua.LVAsBool(action[0]), action[2])
+			s.merge(u, q, &v, said, lua.LVAsBool(action[0]), action[2], m)
 			if v.Refused || lua.LVAsBool(action[1]) {
 				break
 			}
@@ -299,6 +304,9 @@ func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdi
 		failing = u.health.ran(err)
 	}
 	if err != nil {
+		if q.Trace != nil {
+			q.Trace(fmt.Sprintf("%s: fails: %v", u.name, err))
+		}
 		fault := policyFault(s.budget.Fault(), u, err)
 		fault.Reported = failing
 		return nil, results, fault
@@ -308,7 +316,10 @@ func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdi
 
 // merge adds what a script said to v: any refusal refuses, the last selection
 // wins, the first text stays.
-func (s *state) merge(u *unit, q *proxy.Query, v, said *proxy.Verdict, refused bool, result lua.LValue) {
+func (s *state) merge(u *unit, q *proxy.Query, v, said *proxy.Verdict, refused bool, result lua.LValue, m meter) {
+	if q.Trace != nil {
+		s.explain(u, q, said, refused, result, m)
+	}
 	v.Changes, v.Logs = said.Changes, said.Logs
 	if (refused || said.Refused) && !v.Refused {
 		v.Refused = true

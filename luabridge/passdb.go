@@ -176,4 +176,3 @@ func (p *Passdb) List(ctx context.Context, mask string, yield func(user string) 
 	}
 	return nil
 }
-

@@ -387,8 +387,8 @@ func (n *run) lookup(ctx context.Context) error {
 		return err
 	}
 	n.q.Assigned = host
-	if n.q.Trace != nil {
-		n.q.Trace(fmt.Sprintf("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none")))
+	if n.q.Trace != nil { // else what trace takes costs two allocations
+		n.trace("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none"))
 	}
 	return nil
 }

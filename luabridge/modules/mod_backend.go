@@ -284,7 +284,14 @@ func applyBackendResult(L *lua.LState) int {
 		c.change(L, changeOf(a))
 	}
 	if c.tracing() {
-		c.trace("apply_backend_result: %d attributes", len(res.attributes))
+		names := make([]string, len(res.attributes))
+		for i, a := range res.attributes {
+			names[i] = a.name
+			if s, ok := a.value.(lua.LString); ok {
+				names[i] += "=" + c.Shown(string(s), 80)
+			}
+		}
+		c.trace("apply_backend_result: %s", cmp.Or(strings.Join(names, " "), "no attributes"))
 	}
 	return 0
 }
