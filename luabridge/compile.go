@@ -128,11 +128,17 @@ func (d *Director) module(name string) (*lua.FunctionProto, error) {
 	return proto, err
 }
 
+// HasFile reports whether there is a file of that name in package_path.
+func (d *Director) HasFile(name string) bool {
+	_, err := d.module(name)
+	return !errors.Is(err, errNoModule)
+}
+
 var errNoModule = errors.New("not found: usher has no such module, and it is not in director.package_path")
 
 func (d *Director) find(name string) (*lua.FunctionProto, error) {
 	if !moduleName.MatchString(name) {
-		return nil, errors.New("not found")
+		return nil, errNoModule
 	}
 	for pattern := range strings.SplitSeq(d.opt.PackagePath, ";") {
 		if pattern == "" {

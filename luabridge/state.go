@@ -510,3 +510,21 @@ func (s *state) fault(c *modules.Call, err error) error {
 	}
 	return errors.New(text)
 }
+
+// Globals are the names that every script has, and the members of those that are
+// Lua's own libraries; modules are in modules.All.
+func Globals() map[string][]string {
+	s := newState(&Director{opt: Options{Deps: &modules.Deps{}}})
+	defer s.L.Close()
+	names := map[string][]string{"_G": nil}
+	s.envMeta.RawGetString("__index").(*lua.LTable).ForEach(func(k, _ lua.LValue) { names[k.String()] = nil })
+	for name := range s.global {
+		members := []string{}
+		if front := s.fronts[name]; front != nil {
+			front.RawGetString("__index").(*lua.LTable).ForEach(func(k, _ lua.LValue) { members = append(members, k.String()) })
+			slices.Sort(members)
+		}
+		names[name] = members
+	}
+	return names
+}
