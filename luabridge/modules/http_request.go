@@ -35,7 +35,7 @@ type httpRequest struct {
 }
 
 // readRequest reads method, url and options. What a script's author got wrong
-// raises an error. What may come of a client's words, an URL or the text of a
+// raises an error. What may come of a client's words, a URL or the text of a
 // header field, is returned as one, so that the policy can go on without.
 func readRequest(L *lua.LState, method, target string, options lua.LValue, at int) (*httpRequest, error) {
 	u, err := readURL(target)
@@ -66,7 +66,7 @@ func readRequest(L *lua.LState, method, target string, options lua.LValue, at in
 // be a password in it.
 func readURL(s string) (*url.URL, error) {
 	if len(s) > maxURL {
-		return nil, fmt.Errorf("an URL of %d bytes, at most %d", len(s), maxURL)
+		return nil, fmt.Errorf("a URL of %d bytes, at most %d", len(s), maxURL)
 	}
 	u, err := url.Parse(s)
 	if err != nil {
