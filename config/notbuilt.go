@@ -12,7 +12,6 @@ var notBuilt = []setting{
 	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
 	{key: "director.features"},
 	{key: "director.init"},
-	{key: "director.network"},
 	{key: "passdb[].driver", values: []string{"lua"}},
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "affinity.flush_hook"},
