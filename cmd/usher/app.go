@@ -68,7 +68,7 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		parts: parts{
 			log:     logs.log,
 			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(),
+			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), http: modules.NewTransport(),
 		},
 		load: load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
@@ -280,6 +280,7 @@ func (a *app) end() error {
 	if g := a.gen.Load(); g != nil {
 		errs = append(errs, g.stop(0))
 	}
+	a.http.CloseIdleConnections()
 	return errors.Join(errs...)
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // runApp serves the configuration in dir/u.yaml until the test ends.
-func runApp(t *testing.T, dir, yaml string) *app {
+func runApp(t *testing.T, dir, yaml string, change ...func(*app)) *app {
 	t.Helper()
 	path := filepath.Join(dir, "u.yaml")
 	write(t, path, yaml)
@@ -29,6 +29,9 @@ func runApp(t *testing.T, dir, yaml string) *app {
 	a, err := newApp(cfg, path, load, logs)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(a)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -54,7 +55,9 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	workers *passdb.Workers
-	cache   *modules.Store // of nauthilus_cache
+	cache   *modules.Store   // of nauthilus_cache
+	http    *http.Transport  // of policies
+	dns     modules.Resolver // of policies; nil: the system's
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -234,6 +237,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
 			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
+			Network: c.Network, HTTP: p.http, DNS: p.dns,
 		},
 	})
 }

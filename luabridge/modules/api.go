@@ -107,6 +107,8 @@ var All = []*Module{
 	&builtinModule,
 	&cacheModule,
 	&contextModule,
+	&dnsModule,
+	&httpModule,
 	&utilModule,
 	&usherModule,
 }

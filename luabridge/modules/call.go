@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,10 @@ type Deps struct {
 	Cache        *Store   // of nauthilus_cache; must be set
 	Network      bool     // director.network
 	Meter        Meter    // nil: none
+	// HTTP carries the requests of glua_http; nil: one NewTransport for the process.
+	HTTP http.RoundTripper
+	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
+	DNS Resolver
 	// Clock is what scripts take for the time; nil: time.Now.
 	Clock       func() time.Time
 	Debug       bool // log.level is debug
