@@ -10,9 +10,6 @@ import (
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
 	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
-	{key: "director.features"},
-	{key: "director.init"},
-	{key: "passdb[].driver", values: []string{"lua"}},
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "affinity.flush_hook"},
 	{key: "control.tcp.address"},

@@ -18,6 +18,13 @@ import (
 // maxScript bounds a script's size in bytes.
 const maxScript = 1 << 20
 
+// A Script is a file of Lua at its place in the configuration.
+type Script struct {
+	Name string // for logs; unique among its kind
+	Path string // of the file, for error texts
+	Text string // Lua source
+}
+
 // A Filter is one policy script and the requests that it runs on.
 type Filter struct {
 	Name string // for logs; unique
@@ -30,24 +37,31 @@ type Filter struct {
 	NeedsPassword       bool // request.password is shown
 }
 
-// ReadFilter reads a script's file into a Filter; its name is the file's.
-func ReadFilter(path string) (Filter, error) {
+// ReadScript reads a script's file; its name is the file's.
+func ReadScript(path string) (Script, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Filter{}, err
+		return Script{}, err
 	}
 	if info.Size() > maxScript {
-		return Filter{}, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), maxScript)
+		return Script{}, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), maxScript)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Filter{}, err
+		return Script{}, err
 	}
-	return Filter{Name: strings.TrimSuffix(filepath.Base(path), ".lua"), Path: path, Text: string(text)}, nil
+	return Script{Name: strings.TrimSuffix(filepath.Base(path), ".lua"), Path: path, Text: string(text)}, nil
+}
+
+// ReadFilter is ReadScript for a Filter.
+func ReadFilter(path string) (Filter, error) {
+	s, err := ReadScript(path)
+	return Filter{Name: s.Name, Path: s.Path, Text: s.Text}, err
 }
 
 // A script is a compiled policy, and what it names.
 type script struct {
+	path    string
 	proto   *lua.FunctionProto
 	globals []string // that it reads
 	texts   []string // that stand in it, fields' names among them
@@ -58,7 +72,7 @@ func newScript(path, text string) (*script, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &script{proto: proto}
+	s := &script{path: path, proto: proto}
 	s.look(proto)
 	slices.Sort(s.globals)
 	slices.Sort(s.texts)
@@ -114,11 +128,17 @@ func (d *Director) module(name string) (*lua.FunctionProto, error) {
 	return proto, err
 }
 
+// HasFile reports whether there is a file of that name in package_path.
+func (d *Director) HasFile(name string) bool {
+	_, err := d.module(name)
+	return !errors.Is(err, errNoModule)
+}
+
 var errNoModule = errors.New("not found: usher has no such module, and it is not in director.package_path")
 
 func (d *Director) find(name string) (*lua.FunctionProto, error) {
 	if !moduleName.MatchString(name) {
-		return nil, errors.New("not found")
+		return nil, errNoModule
 	}
 	for pattern := range strings.SplitSeq(d.opt.PackagePath, ";") {
 		if pattern == "" {

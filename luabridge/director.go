@@ -20,6 +20,8 @@ import (
 // Options configure a Director.
 type Options struct {
 	Filters     []Filter
+	Features    []Script // asked before the password
+	Init        []Script // run once, by RunInit
 	Deps        *modules.Deps
 	Limits      budget.Limits // of one request, all filters
 	PoolSize    int           // states; 0: four a core
@@ -37,26 +39,42 @@ type Observer interface {
 	PolicyFailing(policy string, failing bool)
 }
 
-// A Director runs the configured filters, in order. It does not change once
-// made; a reload makes another.
+// A Director runs the scripts of one configuration: features, filters, password
+// drivers and init scripts. It does not change once made; a reload makes another.
 type Director struct {
-	opt     Options
-	filters []filter
-	pool    chan *state // nil: a place whose state is not made yet
-	probed  error
+	opt      Options
+	features []unit
+	filters  []filter
+	inits    []unit
+	pool     chan *state // nil: a place whose state is not made yet
+	probed   error
 
 	files   sync.Map     // string -> module: those of package_path, by name
 	missing atomic.Int64 // names that were asked for and are none
 }
 
-type filter struct {
-	Filter
+// A unit is a script at its place in the configuration.
+type unit struct {
 	*script
-	by     string // policy:NAME
-	health *health
+	name         string
+	by           string // as decisions have it
+	showPassword bool
+	health       *health
 }
 
-const entryFilter = "nauthilus_call_filter"
+type filter struct {
+	unit
+	whenAuthenticated, whenUnauthenticated, whenNoAuth bool
+}
+
+// The functions that scripts are entered by.
+const (
+	entryFilter   = "nauthilus_call_filter"
+	entryFeature  = "nauthilus_call_feature"
+	entryInit     = "nauthilus_run_hook"
+	entryPassword = "nauthilus_backend_verify_password"
+	entryAccounts = "nauthilus_backend_list_accounts"
+)
 
 // New compiles the scripts, runs each once without a request and once with a
 // probe request. What is wrong without a request is in the error, a line each,
@@ -77,18 +95,45 @@ func New(opt Options) (*Director, error) {
 	}
 	d := &Director{opt: opt, pool: make(chan *state, opt.PoolSize)}
 	var faults, probed []error
-	for _, f := range opt.Filters {
-		script, err := newScript(f.Path, f.Text)
-		if err == nil {
-			var raised error
-			raised, err = d.probe(f, script)
-			probed = append(probed, raised)
-		}
+	note := func(u unit, raised, err error) (good bool) {
 		if err != nil {
 			faults = append(faults, err)
-			continue
 		}
-		d.filters = append(d.filters, filter{f, script, "policy:" + f.Name, &health{policy: f.Name, log: opt.Deps.Log, observer: opt.Observer}})
+		if raised != nil {
+			probed = append(probed, raised)
+		}
+		return err == nil
+	}
+	for _, f := range opt.Features {
+		u, err := d.newUnit(f, "policy:"+f.Name)
+		var raised error
+		if err == nil {
+			raised, err = d.probe(&u, probe{entry: entryFeature})
+		}
+		if note(u, raised, err) {
+			d.features = append(d.features, u)
+		}
+	}
+	for _, f := range opt.Filters {
+		u, err := d.newUnit(Script{Name: f.Name, Path: f.Path, Text: f.Text}, "policy:"+f.Name)
+		u.showPassword = f.NeedsPassword
+		var raised error
+		if err == nil {
+			noAuth := !f.WhenAuthenticated && !f.WhenUnauthenticated && f.WhenNoAuth
+			raised, err = d.probe(&u, probe{entry: entryFilter, noAuth: noAuth, authenticated: noAuth || f.WhenAuthenticated || !f.WhenUnauthenticated})
+		}
+		if note(u, raised, err) {
+			d.filters = append(d.filters, filter{u, f.WhenAuthenticated, f.WhenUnauthenticated, f.WhenNoAuth})
+		}
+	}
+	for _, f := range opt.Init {
+		u, err := d.newUnit(f, "init:"+f.Name)
+		if err == nil {
+			_, err = d.probe(&u, probe{entry: entryInit, chunkOnly: true})
+		}
+		if note(u, nil, err) {
+			d.inits = append(d.inits, u)
+		}
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -98,6 +143,14 @@ func New(opt Options) (*Director, error) {
 		d.pool <- nil
 	}
 	return d, nil
+}
+
+func (d *Director) newUnit(s Script, by string) (unit, error) {
+	compiled, err := newScript(s.Path, s.Text)
+	return unit{
+		script: compiled, name: s.Name, by: by,
+		health: &health{policy: s.Name, log: d.opt.Deps.Log, observer: d.opt.Observer},
+	}, err
 }
 
 // Probed is what the probe request raised, a line for each filter, or nil. It
@@ -113,10 +166,70 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 	if !wanted {
 		return proxy.Verdict{}, nil
 	}
-	began := time.Now()
-	s, err := d.acquire(ctx, began.Add(d.opt.Limits.Time))
+	err = d.within(ctx, d.opt.Limits, q, func(s *state) error {
+		v.Logs, v.Text = s.notes.logs, s.notes.text
+		for i := range d.filters {
+			f := &d.filters[i]
+			if !f.wants(q) {
+				if q.Trace != nil {
+					f.passedOver(q)
+				}
+				continue
+			}
+			m := s.meter(q)
+			said, action, err := s.ask(ctx, &f.unit, q, &v, entryFilter)
+			if err != nil {
+				return err
+			}
+			s.merge(&f.unit, q, &v, said, lua.LVAsBool(action[0]), action[1], m)
+		}
+		return nil
+	})
 	if err != nil {
 		return proxy.Verdict{}, err
+	}
+	if v.Refused {
+		v.Selected = false
+	}
+	return v, nil
+}
+
+// Before implements proxy.Gate: it asks the features, in order, until one
+// triggers or says that the rest be skipped.
+func (d *Director) Before(ctx context.Context, q *proxy.Query) (v proxy.Verdict, err error) {
+	if len(d.features) == 0 {
+		return v, nil
+	}
+	err = d.within(ctx, d.opt.Limits, q, func(s *state) error {
+		for i := range d.features {
+			u := &d.features[i]
+			m := s.meter(q)
+			said, action, err := s.ask(ctx, u, q, &v, entryFeature)
+			if err != nil {
+				return err
+			}
+			s.merge(u, q, &v, said, lua.LVAsBool(action[0]), action[2], m)
+			if v.Refused || lua.LVAsBool(action[1]) {
+				break
+			}
+		}
+		v.Selected, v.Changes = false, nil // a feature routes nobody
+		s.notes.logs, s.notes.text = v.Logs, v.Text
+		return nil
+	})
+	if err != nil {
+		return proxy.Verdict{}, err
+	}
+	return v, nil
+}
+
+// within runs f on a state of the pool, with a budget of its own. What went
+// wrong comes back as a *proxy.PolicyFault.
+func (d *Director) within(ctx context.Context, limits budget.Limits, q *proxy.Query, f func(s *state) error) (err error) {
+	began := time.Now()
+	s, err := d.acquire(ctx, began.Add(limits.Time))
+	if err != nil {
+		return err
 	}
 	good := false
 	defer func() {
@@ -124,70 +237,95 @@ func (d *Director) Direct(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 		// gets here is a fault of the bridge, and no reason to end the service.
 		if p := recover(); p != nil {
 			d.opt.Deps.Log.Error("policy: panic", zap.String("id", q.ID), zap.Stack("stack"))
-			v, err = proxy.Verdict{}, &proxy.PolicyFault{Kind: proxy.PolicyError, Err: errors.New("policy: panic in the Lua bridge")}
+			err = &proxy.PolicyFault{Kind: proxy.PolicyError, Err: errors.New("policy: panic in the Lua bridge")}
 		}
 		d.release(s, good)
 	}()
-
-	s.budget.Start(ctx, d.opt.Limits, began)
-	counted := q.Trace == nil && !q.DryRun // an operator's question is no request
-	if counted && d.opt.Observer != nil {
+	s.budget.Start(ctx, limits, began)
+	if d.opt.Observer != nil && counts(q) {
 		defer func() { d.opt.Observer.PolicySteps(s.budget.Steps()) }()
 	}
-	for i := range d.filters {
-		f := &d.filters[i]
-		if !f.wants(q) {
-			continue
-		}
-		err := s.ask(ctx, f, q, &v)
-		failing := false
-		if counted && ctx.Err() == nil {
-			failing = f.health.ran(err)
-		}
-		if err != nil {
-			fault := policyFault(s.budget.Fault(), f, err)
-			fault.Reported = failing
-			return proxy.Verdict{}, fault
-		}
-	}
-	good = true
-	if v.Refused {
-		v.Selected = false
-	}
-	return v, nil
+	s.recall(q.Request)
+	err = f(s)
+	s.remember(q.Request)
+	good = err == nil
+	return err
 }
+
+// counts reports whether a request is one: an operator's question is not.
+func counts(q *proxy.Query) bool { return q.Trace == nil && !q.DryRun }
 
 // wants reports whether the filter runs on such a request.
 func (f *filter) wants(q *proxy.Query) bool {
 	switch {
 	case q.Request.NoAuth:
-		return f.WhenNoAuth
+		return f.whenNoAuth
 	case q.Authenticated:
-		return f.WhenAuthenticated
+		return f.whenAuthenticated
 	}
-	return f.WhenUnauthenticated
+	return f.whenUnauthenticated
 }
 
-// ask runs one filter and merges what it said into v: any refusal refuses, the
-// last selection wins, the first text stays.
-func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Verdict) error {
+// notes are what the scripts of one request leave to those that run later, in
+// another state perhaps. They wait in proxy.Request.Notes.
+type notes struct {
+	context map[string]lua.LValue // nauthilus_context
+	logs    []proxy.Attr          // custom_log_add
+	text    string                // status_message_set
+}
+
+func (s *state) recall(r *proxy.Request) {
+	s.notes = notes{}
+	if n, ok := r.Notes.(*notes); ok {
+		s.notes = *n
+	}
+}
+
+func (s *state) remember(r *proxy.Request) {
+	if s.notes.context == nil && s.notes.logs == nil && s.notes.text == "" {
+		return
+	}
+	n := s.notes
+	r.Notes = &n
+}
+
+// ask runs one script's entry function. What it said is valid until the next
+// run, as its results are.
+func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdict, entry string) (said *proxy.Verdict, results [3]lua.LValue, err error) {
 	c := &s.buf
 	c.Reset(modules.Call{
-		Deps: s.director.opt.Deps, Query: q, Script: f.Name, By: f.by, ShowPassword: f.NeedsPassword,
-		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.context,
+		Deps: s.director.opt.Deps, Query: q, Script: u.name, By: u.by, ShowPassword: u.showPassword,
+		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.notes.context,
 	})
 	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
-	action, result, err := s.run(f.script, c, entryFilter)
+	results, err = s.run(u.script, c, entry)
+	failing := false
+	if counts(q) && ctx.Err() == nil {
+		failing = u.health.ran(err)
+	}
 	if err != nil {
-		return err
+		if q.Trace != nil {
+			q.Trace(fmt.Sprintf("%s: fails: %v", u.name, err))
+		}
+		fault := policyFault(s.budget.Fault(), u, err)
+		fault.Reported = failing
+		return nil, results, fault
 	}
-	said := &c.Verdict
+	return &c.Verdict, results, nil
+}
+
+// merge adds what a script said to v: any refusal refuses, the last selection
+// wins, the first text stays.
+func (s *state) merge(u *unit, q *proxy.Query, v, said *proxy.Verdict, refused bool, result lua.LValue, m meter) {
+	if q.Trace != nil {
+		s.explain(u, q, said, refused, result, m)
+	}
 	v.Changes, v.Logs = said.Changes, said.Logs
-	if (lua.LVAsBool(action) || said.Refused) && !v.Refused {
+	if (refused || said.Refused) && !v.Refused {
 		v.Refused = true
-		v.By = f.by
+		v.By = u.by
 	}
-	if c.TextSet() && v.Text == "" {
+	if s.buf.TextSet() && v.Text == "" {
 		v.Text = said.Text
 	}
 	if said.Selected {
@@ -199,18 +337,17 @@ func (s *state) ask(ctx context.Context, f *filter, q *proxy.Query, v *proxy.Ver
 	if said.Hold > 0 {
 		v.Hold = said.Hold
 		if !v.Refused {
-			v.By = f.by
+			v.By = u.by
 		}
 	}
 	if n, ok := result.(lua.LNumber); ok && n != 0 {
 		v.Failed = true
-		s.director.opt.Deps.Log.Warn("policy result: fail", zap.String("script", f.Name), zap.String("id", q.ID))
+		s.director.opt.Deps.Log.Warn("policy result: fail", zap.String("script", u.name), zap.String("id", q.ID))
 	}
-	return nil
 }
 
 // policyFault says of which kind a failure is.
-func policyFault(used error, f *filter, err error) *proxy.PolicyFault {
+func policyFault(used error, u *unit, err error) *proxy.PolicyFault {
 	kind := proxy.PolicyError
 	switch {
 	case used == nil:
@@ -219,5 +356,5 @@ func policyFault(used error, f *filter, err error) *proxy.PolicyFault {
 	default:
 		kind = proxy.PolicyBudget
 	}
-	return &proxy.PolicyFault{Kind: kind, Err: fmt.Errorf("policy %s: %w", f.Name, err)}
+	return &proxy.PolicyFault{Kind: kind, Err: fmt.Errorf("policy %s: %w", u.name, err)}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -245,7 +246,7 @@ func TestCheckBackendConnection(t *testing.T) {
 		{name: "listed, other spelling", call: `"imap", "::ffff:127.0.0.2", 143`, deny: true, want: "true nil",
 			asked: &proxy.Server{Protocol: "imap", Host: "::ffff:127.0.0.2", Port: 143}},
 		{name: "dry run", call: `"imap", "192.0.2.1", 143`, dry: true,
-			want: "false not tried: policies reach no network in a dry run"},
+			want: "false not tried: a dry run reaches no network (usher route --network does)"},
 		{name: "bad host", call: `"imap", "no host", 143`, want: "false no host name and no address"},
 		{name: "bad port", call: `"imap", "192.0.2.1", 99999`, want: "false port is outside 1-65535"},
 
@@ -364,7 +365,9 @@ func TestChangesAreBounded(t *testing.T) {
 func TestTrace(t *testing.T) {
 	var steps []string
 	q := query("alice")
-	q.Trace = func(step string) { steps = append(steps, step) }
+	q.Trace = func(step string) {
+		steps = append(steps, regexp.MustCompile(` \(.*\d+ .?s\)$`).ReplaceAllString(step, ""))
+	}
 	ask(t, `
 		local s = nauthilus_backend.get_backend_servers()[1]
 		nauthilus_backend.check_backend_connection(s)
@@ -372,9 +375,10 @@ func TestTrace(t *testing.T) {
 		nauthilus_backend.apply_backend_result(nauthilus_backend_result.new())`, q)
 	want := []string{
 		"test: get_backend_servers() -> 16 servers",
-		"test: check_backend_connection(imap, 127.0.0.2:143) -> ok",
+		"test: nauthilus_backend check_backend_connection imap 127.0.0.2:143: ok",
 		"test: select 127.0.0.2:143 (selected)",
-		"test: apply_backend_result: 0 attributes",
+		"test: apply_backend_result: no attributes",
+		"test: accepts, selects 127.0.0.2:143",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
 		t.Error(strings.TrimSpace(diff))

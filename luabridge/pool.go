@@ -46,7 +46,7 @@ func (d *Director) release(s *state, good bool) {
 			l.requests.Clear()
 		}
 		s.buf.Reset(modules.Call{}) // nothing of the request waits in the pool
-		s.call, s.context = nil, nil
+		s.call, s.notes = nil, notes{}
 		s.budget.Stop()
 	}
 	d.pool <- s

@@ -18,40 +18,52 @@ const (
 	probePassword = "usher-probe"
 )
 
+// A probe is how a script is tried.
+type probe struct {
+	entry         string
+	chunkOnly     bool // the function is not run, only looked for
+	noAuth        bool
+	authenticated bool
+}
+
 // probe runs a script's chunk, so that a module that is missing stops the start
 // and not the first login, looks for the entry function, and runs it with the
 // probe request. Nothing is logged, recorded or sent meanwhile. raised is what
-// the entry function raised.
-func (d *Director) probe(f Filter, script *script) (raised, err error) {
+// the entry function raised, unless it wanted to reach the network: what it does
+// without says little.
+func (d *Director) probe(u *unit, p probe) (raised, err error) {
 	s := newState(d)
 	defer s.L.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Limits.Time)
 	defer cancel()
 	now := time.Now()
 	s.budget.Start(ctx, d.opt.Limits, now)
-	q := d.probeQuery(&f)
+	q := d.probeQuery(p)
 	call := func() *modules.Call {
 		return &modules.Call{
-			Deps: d.opt.Deps, Query: q, Script: f.Name, ShowPassword: f.NeedsPassword, Quiet: true,
-			Ctx: ctx, Began: now, End: s.budget.End(), Context: &s.context,
+			Deps: d.opt.Deps, Query: q, Script: u.name, ShowPassword: u.showPassword, Quiet: true,
+			Ctx: ctx, Began: now, End: s.budget.End(), Context: &s.notes.context,
 		}
 	}
 	c := call()
-	if _, _, err := s.run(script, c, ""); err != nil {
+	if _, err := s.run(u.script, c, ""); err != nil {
 		return nil, err
 	}
-	if _, ok := c.Env.RawGetString(entryFilter).(*lua.LFunction); !ok {
-		return nil, fmt.Errorf("%s: defines no function %s", f.Path, entryFilter)
+	if _, ok := c.Env.RawGetString(p.entry).(*lua.LFunction); !ok {
+		return nil, fmt.Errorf("%s: defines no function %s", u.path, p.entry)
 	}
-	if _, _, err := s.run(script, call(), entryFilter); err != nil {
-		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", f.Name, err, q.Request.Protocol, probeUser), nil
+	if p.chunkOnly {
+		return nil, nil
+	}
+	c = call()
+	if _, err := s.run(u.script, c, p.entry); err != nil && !c.Offline {
+		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", u.name, err, q.Request.Protocol, probeUser), nil
 	}
 	return nil, nil
 }
 
-// probeQuery is one that the filter runs on, for a protocol that there are
-// backends of.
-func (d *Director) probeQuery(f *Filter) *proxy.Query {
+// probeQuery is a request for a protocol that there are backends of.
+func (d *Director) probeQuery(p probe) *proxy.Query {
 	view, protocol := d.opt.Probe, "imap"
 	if view == nil {
 		view = proxy.NewView(nil)
@@ -64,15 +76,14 @@ func (d *Director) probeQuery(f *Filter) *proxy.Query {
 			protocol = "imap"
 		}
 	}
-	noAuth := !f.WhenAuthenticated && !f.WhenUnauthenticated && f.WhenNoAuth
 	r := &proxy.Request{
 		Adapter: "dovecot", Service: protocol, Protocol: protocol, Method: "plain", Session: "probe",
-		User: probeUser, Password: proxy.NewSecret(probePassword), NoAuth: noAuth,
+		User: probeUser, Password: proxy.NewSecret(probePassword), NoAuth: p.noAuth,
 		Client: netip.MustParseAddrPort("192.0.2.1:49152"), Local: netip.MustParseAddrPort("198.51.100.1:143"),
 	}
 	q := &proxy.Query{
 		Request: r, User: probeUser, ID: "probe", View: view, DryRun: true,
-		Authenticated: noAuth || f.WhenAuthenticated || !f.WhenUnauthenticated,
+		Authenticated: p.authenticated,
 	}
 	q.Key.Name = probeUser
 	return q

@@ -27,8 +27,8 @@ type state struct {
 	budget budget.Budget
 	call   *modules.Call // whom it works for
 
-	buf     modules.Call          // what call points to, but for probes
-	context map[string]lua.LValue // nauthilus_context of the present request
+	buf   modules.Call // what call points to, but for probes
+	notes notes        // of the present request
 
 	envMeta  *lua.LTable            // of each request's globals
 	fronts   map[string]*lua.LTable // by name: the metatable of a library's front
@@ -88,7 +88,6 @@ func newState(d *Director) *state {
 	s.fronts[lua.CoroutineLibName] = modules.Sealed(L, lualib.OpenCoroutine(L, lib(lua.CoroutineLibName)))
 	s.fronts[lua.OsLibName] = modules.Sealed(L, osLib)
 	for _, m := range modules.All {
-		s.fronts[m.Name] = modules.Sealed(L, m.Table(L))
 		if m.Global {
 			s.global[m.Name] = true
 		}
@@ -220,6 +219,20 @@ func (s *state) fill(L *lua.LState, t *lua.LTable) {
 	}
 }
 
+// front is the metatable of a library's or module's fronts, or nil when there is
+// none of that name. A module's table is made when it is first asked for: few
+// scripts need more than a handful, and a state that failed is made anew.
+func (s *state) front(name string) *lua.LTable {
+	mt := s.fronts[name]
+	if mt == nil {
+		if m := modules.Named(name); m != nil {
+			mt = modules.Sealed(s.L, m.Table(s.L))
+			s.fronts[name] = mt
+		}
+	}
+	return mt
+}
+
 // frontName is the name of the library or module that a metatable belongs to.
 func (s *state) frontName(mt *lua.LTable) string {
 	for name, front := range s.fronts {
@@ -288,7 +301,7 @@ func (s *state) own(c *modules.Call, name string) lua.LValue {
 	if v := c.Loaded(name); v != nil {
 		return v
 	}
-	mt := s.fronts[name]
+	mt := s.front(name)
 	if mt == nil {
 		return nil
 	}
@@ -420,9 +433,9 @@ var (
 )
 
 // run runs a script's chunk in a fresh environment and then, unless entry is
-// empty, its entry function with the request. The results are valid until the
-// next run.
-func (s *state) run(sc *script, c *modules.Call, entry string) (action, result lua.LValue, err error) {
+// empty, its entry function with the request. Each kind of script has up to three
+// results, valid until the next run.
+func (s *state) run(sc *script, c *modules.Call, entry string) (results [3]lua.LValue, err error) {
 	L := s.L
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
@@ -447,23 +460,25 @@ func (s *state) run(sc *script, c *modules.Call, entry string) (action, result l
 	ready.chunk.Env = env
 	L.Push(ready.chunk)
 	if err := L.PCall(0, 0, nil); err != nil {
-		return nil, nil, s.fault(c, err)
+		return results, s.fault(c, err)
 	}
 	if entry == "" {
-		return nil, nil, s.fault(c, nil)
+		return results, s.fault(c, nil)
 	}
 	f, ok := env.RawGetString(entry).(*lua.LFunction)
 	if !ok || f.IsG {
-		return nil, nil, fmt.Errorf("%s: no function %s", c.Script, entry)
+		return results, fmt.Errorf("%s: no function %s", c.Script, entry)
 	}
 	c.Request = ready.requests.New(L, c)
 	L.Push(f)
 	L.Push(c.Request)
-	if err := L.PCall(1, 2, nil); err != nil {
-		return nil, nil, s.fault(c, err)
+	if err := L.PCall(1, len(results), nil); err != nil {
+		return results, s.fault(c, err)
 	}
-	action, result = L.Get(-2), L.Get(-1)
-	return action, result, s.fault(c, nil)
+	for i := range results {
+		results[i] = L.Get(i - len(results))
+	}
+	return results, s.fault(c, nil)
 }
 
 // fault is what became of a run as the log shall have it, or nil: without Lua's
@@ -494,4 +509,22 @@ func (s *state) fault(c *modules.Call, err error) error {
 		return fmt.Errorf("%s: %w", where, fault)
 	}
 	return errors.New(text)
+}
+
+// Globals are the names that every script has, and the members of those that are
+// Lua's own libraries; modules are in modules.All.
+func Globals() map[string][]string {
+	s := newState(&Director{opt: Options{Deps: &modules.Deps{}}})
+	defer s.L.Close()
+	names := map[string][]string{"_G": nil}
+	s.envMeta.RawGetString("__index").(*lua.LTable).ForEach(func(k, _ lua.LValue) { names[k.String()] = nil })
+	for name := range s.global {
+		members := []string{}
+		if front := s.fronts[name]; front != nil {
+			front.RawGetString("__index").(*lua.LTable).ForEach(func(k, _ lua.LValue) { members = append(members, k.String()) })
+			slices.Sort(members)
+		}
+		names[name] = members
+	}
+	return names
 }

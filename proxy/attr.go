@@ -33,10 +33,7 @@ var identityFields = []string{"master", "destuser"}
 func settle(changes []Change, allowIdentity bool, hostAttrs []string) ([]Change, error) {
 	var out []Change
 	for _, c := range changes {
-		if slices.Contains(ownFields, c.Name) || slices.Contains(hostAttrs, c.Name) {
-			continue
-		}
-		if !allowIdentity && slices.Contains(identityFields, c.Name) {
+		if !MaySet(c.Name, allowIdentity) || slices.Contains(hostAttrs, c.Name) {
 			continue
 		}
 		if i := slices.IndexFunc(out, func(o Change) bool { return o.Name == c.Name }); i >= 0 {
@@ -57,6 +54,15 @@ func settle(changes []Change, allowIdentity bool, hostAttrs []string) ([]Change,
 	}
 	return out, nil
 }
+
+// MaySet reports whether a policy or a password driver may set a field of that
+// name.
+func MaySet(name string, allowIdentity bool) bool {
+	return !slices.Contains(ownFields, name) && (allowIdentity || !slices.Contains(identityFields, name))
+}
+
+// ValidAttr reports whether a wire format can carry the field.
+func ValidAttr(a Attr) bool { return validAttrName(a.Name) && len(a.Value) <= maxAttrValue }
 
 // maxAttrValue leaves room in a line of 16384 bytes.
 const maxAttrValue = 4096

@@ -71,7 +71,7 @@ func New(opt Options) (*Pipeline, error) {
 func (p *Pipeline) Handle(ctx context.Context, r *Request) Decision {
 	start := time.Now()
 	run := run{Pipeline: p, r: r}
-	run.q.ID = newID(start)
+	run.begin(start)
 	d := run.decide(ctx)
 	d.ID = run.q.ID
 	d.Took = time.Since(start)
@@ -108,7 +108,7 @@ func (p *Pipeline) Record(r *Request, d Decision) Decision {
 func (p *Pipeline) Explain(ctx context.Context, r *Request, network bool, trace func(string)) Decision {
 	start := time.Now()
 	run := run{Pipeline: p, r: r, dry: true}
-	run.q.ID = newID(start)
+	run.begin(start)
 	run.q.DryRun = !network
 	run.q.Trace = trace
 	d := run.decide(ctx)
@@ -125,12 +125,23 @@ type run struct {
 	dry bool
 }
 
+func (n *run) begin(now time.Time) {
+	n.q.ID = newID(now)
+	n.r.ID, n.r.Notes = n.q.ID, nil
+}
+
 func (n *run) tempfail(why Reason, err error) Decision {
 	return Decision{Outcome: TempFail, By: "usher", Reason: why, Err: err, User: n.q.User}
 }
 
 // decide is the one way that a request flows.
 func (n *run) decide(ctx context.Context) Decision {
+	if d, ok := n.valid(); !ok {
+		return d
+	}
+	if d, ok := n.before(ctx); !ok {
+		return d
+	}
 	if d, ok := n.verify(ctx); !ok {
 		return d
 	}
@@ -179,21 +190,55 @@ func (n *run) decide(ctx context.Context) Decision {
 	return d
 }
 
-// verify fills in who the user is. With ok false the decision stands.
-func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
-	r := n.r
-	n.q.Request, n.q.Authenticated, n.q.User = r, true, r.Account()
-	deny := func(by string, why Reason, text string) Decision {
-		return Decision{Outcome: Denied, By: by, Reason: why, Text: text, User: n.q.User}
-	}
-	if err := ValidUser(r.User); err != nil {
-		d := deny("usher", BadRequest, "")
+// valid looks at the names, before anything else sees them. With ok false the
+// decision stands.
+func (n *run) valid() (d Decision, ok bool) {
+	n.q.Request, n.q.User = n.r, n.r.Account()
+	if err := ValidUser(n.r.User); err != nil {
+		d := n.deny("usher", BadRequest, "")
 		d.Err = err
 		return d, false
 	}
-	if err := validNames(r.Upstream); err != nil {
+	if err := validNames(n.r.Upstream); err != nil {
 		return n.tempfail(UpstreamUnavailable, err), false
 	}
+	return d, true
+}
+
+func (n *run) deny(by string, why Reason, text string) Decision {
+	return Decision{Outcome: Denied, By: by, Reason: why, Text: text, User: n.q.User}
+}
+
+// before asks the policy's features. With ok false the decision stands.
+func (n *run) before(ctx context.Context) (d Decision, ok bool) {
+	gate, has := n.opt.Director.(Gate)
+	if !has || n.r.NoAuth || n.r.Lookup {
+		return d, true
+	}
+	n.q.View = n.opt.Backends.View()
+	start := time.Now()
+	v, err := gate.Before(ctx, &n.q)
+	if (err != nil || v.Failed) && !n.dry {
+		n.opt.Recorder.PolicyRan(time.Since(start), v.Failed, err)
+	}
+	if err != nil {
+		return n.fault(err), false
+	}
+	if v.Refused {
+		d := n.deny(v.By, PolicyRefused, v.Text)
+		d.Logs = v.Logs
+		return d, false
+	}
+	if v.Hold > 0 {
+		return Decision{Outcome: Held, By: v.By, Reason: PolicyRefused, Wait: v.Hold, User: n.q.User, Logs: v.Logs}, false
+	}
+	return d, true
+}
+
+// verify fills in who the user is. With ok false the decision stands.
+func (n *run) verify(ctx context.Context) (d Decision, ok bool) {
+	r, deny := n.r, n.deny
+	n.q.Authenticated = true
 	switch {
 	case r.Upstream != nil:
 		n.q.Identity = Identity{User: r.Upstream.User, Driver: "upstream", Verified: true}
@@ -342,8 +387,8 @@ func (n *run) lookup(ctx context.Context) error {
 		return err
 	}
 	n.q.Assigned = host
-	if n.q.Trace != nil {
-		n.q.Trace(fmt.Sprintf("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none")))
+	if n.q.Trace != nil { // else what trace takes costs two allocations
+		n.trace("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none"))
 	}
 	return nil
 }

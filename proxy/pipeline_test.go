@@ -497,6 +497,64 @@ func TestRefusalIsFinal(t *testing.T) {
 	}
 }
 
+type fakeGate struct {
+	fakeDirector
+	before func(*Query) (Verdict, error)
+}
+
+func (f fakeGate) Before(_ context.Context, q *Query) (Verdict, error) { return f.before(q) }
+
+// What is asked before the password decides before it, and is not asked about
+// look-ups.
+func TestGate(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		r       *Request
+		verdict Verdict
+		err     error
+		want    string
+	}{
+		{name: "lets through", want: "routed by policy:test: selected, verified 1"},
+		{name: "refuses", verdict: Verdict{Refused: true, By: "policy:gate", Text: "no"}, want: "denied by policy:gate: policy, verified 0"},
+		{name: "refuses what an upstream let in", r: upstream(&Upstream{User: "alice@example.org"}),
+			verdict: Verdict{Refused: true, By: "policy:gate"}, want: "denied by policy:gate: policy, verified 0"},
+		{name: "holds", verdict: Verdict{Hold: time.Second, By: "policy:gate"}, want: "held by policy:gate: policy, verified 0"},
+		{name: "fails", err: &PolicyFault{Kind: PolicyBudget, Err: errors.New("boom")}, want: "tempfail by usher: policy_budget, verified 0"},
+		{name: "an unknown error", err: errors.New("boom"), want: "tempfail by usher: policy_error, verified 0"},
+		{name: "no look-ups", r: request(service("lmtp"), func(r *Request) { r.NoAuth, r.Lookup = true, true }),
+			verdict: Verdict{Refused: true}, want: "routed by policy:test: selected, verified 0"},
+		{name: "a bad name comes first", r: request(func(r *Request) { r.User = "a\tb" }),
+			verdict: Verdict{Refused: true, By: "policy:gate"}, want: "denied by usher: bad_request, verified 0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			verified := 0
+			p, err := New(Options{
+				Verifier: fakeVerifier(func(*Request) (Identity, error) {
+					verified++
+					return Identity{Driver: "passthrough"}, nil
+				}),
+				Director: fakeGate{selecting("127.0.0.2", 143), func(q *Query) (Verdict, error) {
+					if q.Authenticated || q.View == nil || q.Request.ID == "" || q.Request.ID != q.ID {
+						t.Errorf("asked with %+v", q)
+					}
+					return tc.verdict, tc.err
+				}},
+				Backends: fakeBackends{view: NewView(inventory())}, Names: fakeNames{}, Recorder: &recorder{}, Affinity: AffinityOff,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.r == nil {
+				tc.r = request()
+			}
+			d := p.Handle(t.Context(), tc.r)
+			if got := fmt.Sprintf("%s by %s: %s, verified %d", d.Outcome, d.By, d.Reason, verified); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 // Explain decides as Handle does and leaves nothing behind.
 func TestExplain(t *testing.T) {
 	store, err := affinity.NewMemory(affinity.MemoryOptions{Expire: time.Minute, MaxEntries: 10})

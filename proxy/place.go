@@ -84,6 +84,13 @@ func (n *run) keepsMail(host string) bool {
 	return h.Entry("imap") != nil || h.Entry("pop3") != nil
 }
 
+// trace tells a step to whom a decision is explained.
+func (n *run) trace(format string, args ...any) {
+	if n.q.Trace != nil {
+		n.q.Trace(fmt.Sprintf(format, args...))
+	}
+}
+
 func (n *run) bad(pl *place, why Reason, err error) Decision {
 	d := n.tempfail(why, err)
 	d.By, d.Host, d.Port = pl.by, pl.host, pl.port
@@ -114,15 +121,16 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 			return pl, n.tempfail(StoreUnavailable, err), false
 		}
 		if pin != "" {
-			if n.q.Trace != nil {
-				n.q.Trace("pin: " + pin)
-			}
+			n.trace("pinned to %s, whatever the policy selects", pin)
 			return n.standing(pin, "pin", Pinned)
 		}
 	}
 	if n.opt.Affinity == AffinityEnforce && n.q.Assigned != "" {
 		h := n.q.View.Host(n.q.Assigned)
 		if h != nil && !h.Down {
+			if n.q.Trace != nil {
+				n.trace("affinity.mode enforce: the assignment to %s stands before the selection", n.q.Assigned)
+			}
 			return n.standing(n.q.Assigned, "assignment", Enforced)
 		}
 		// Without an inventory nobody knows of hosts that are down. With one, a
@@ -137,6 +145,9 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		return place{host: v.Host, port: v.Port, by: v.By, reason: v.Reason, record: true}, d, true
 	}
 	if host := n.attributeHost(v.Changes); host != "" {
+		if n.q.Trace != nil {
+			n.trace("nothing is selected; an attribute of director.host_attributes says %.80q", host)
+		}
 		pl := n.at(host, "attribute", ByAttribute)
 		pl.record = true
 		return pl, d, true

@@ -114,6 +114,14 @@ type Director interface {
 	Direct(ctx context.Context, q *Query) (Verdict, error)
 }
 
+// A Gate is a Director that is asked before the password too. With an upstream,
+// which has compared it by then, it is asked all the same, before the policy.
+type Gate interface {
+	// Before may refuse, hold or fail a login; it selects nothing. Look-ups and
+	// requests without a password are not asked about. Errors are *PolicyFault.
+	Before(ctx context.Context, q *Query) (Verdict, error)
+}
+
 // Assignments is what the pipeline needs of affinity.Store.
 type Assignments interface {
 	Lookup(ctx context.Context, key affinity.Key) (host string, err error)

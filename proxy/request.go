@@ -44,6 +44,12 @@ type Request struct {
 	// answer, and has no TLS toward backends: nginx.
 	AddressOnly bool
 
+	// ID is the decision's, and Notes what its scripts leave to those that run
+	// later, the director's affair. The pipeline sets them; a request that is asked
+	// again begins anew.
+	ID    string
+	Notes any
+
 	// Headers are the names and values of an HTTP request, for policies.
 	// Secrets are not among them.
 	Headers map[string][]string

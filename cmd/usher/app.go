@@ -141,6 +141,7 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
 	a.slots.resize(cfg.Limits.Connections)
 	g.start()
+	g.prepare(a.log)
 	a.metrics.SetInventory(g.monitor.Status())
 	a.metrics.SetPolicies(g.filters)
 	a.gen.Store(g)

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/zap"
 
 	"usher/luabridge"
@@ -69,7 +72,8 @@ func TestBuiltinIsTheScript(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantSteps := steps
+		// Of the calls that led there the script tells more.
+		wantSteps := slices.DeleteFunc(steps, func(s string) bool { return !strings.Contains(s, ": select ") })
 		steps = nil
 		got, err := proxy.Builtin{}.Direct(t.Context(), q)
 		if err != nil {
@@ -78,7 +82,7 @@ func TestBuiltinIsTheScript(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("%d: %+v, assigned %q (-Lua +Go):\n%s", n, *q.Request, q.Assigned, diff)
 		}
-		if diff := cmp.Diff(wantSteps, steps); diff != "" {
+		if diff := cmp.Diff(wantSteps, steps, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("what it tells (-Lua +Go):\n%s", diff)
 		}
 		outcomes[string(got.Reason)]++

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"usher/config"
 	"usher/control"
+	"usher/luabridge"
+	"usher/luabridge/lint"
 	"usher/luabridge/modules"
 	"usher/proxy/affinity"
 	"usher/proxy/passdb"
@@ -30,7 +34,8 @@ func newCheck(f *flags) *cobra.Command {
 		Short: "Check configuration, scripts and password files without starting",
 		Long: `Check what serve and reload check: the configuration, the Lua scripts and the
 password files. Every fault stands on a line of its own. Exit status 1 if there
-is one.`,
+is one. Warnings tell besides what looks wrong in the scripts: names that do not
+exist, and paths that select nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res := checked{Config: f.path(), Faults: []string{}, Warnings: []string{}}
@@ -75,7 +80,53 @@ func check(path string) (warnings []string, err error) {
 	}
 	a := &app{parts: p}
 	_, err = a.servers(cfg)
-	return g.warnings, errors.Join(err, cfg.RequireListener())
+	return append(g.warnings, lintScripts(cfg, g.lua)...), errors.Join(err, cfg.RequireListener())
+}
+
+// lintScripts says what looks wrong in the scripts that are configured.
+func lintScripts(cfg *config.Config, director *luabridge.Director) (warnings []string) {
+	c := &cfg.Director
+	look := func(path, text, entry string, change func(*lint.Options)) {
+		opt := lint.Options{Entry: entry, HostAttributes: c.HostAttributes, Env: c.Env, Requires: director.HasFile}
+		if change != nil {
+			change(&opt)
+		}
+		for _, w := range lint.Script(path, text, opt) {
+			warnings = append(warnings, w.String())
+		}
+	}
+	script := func(path, entry string) {
+		if s, err := luabridge.ReadScript(path); err == nil { // else it is a fault already
+			look(s.Path, s.Text, entry, nil)
+		}
+	}
+	filters, err := readFilters(c)
+	if err != nil || c.Script == "" && len(c.Filters) == 0 {
+		filters = nil
+	}
+	for i, f := range filters {
+		others := slices.ContainsFunc(filters, func(o luabridge.Filter) bool {
+			return o.Name != f.Name && lint.Selects(o.Path, o.Text, c.HostAttributes)
+		})
+		look(f.Path, f.Text, "nauthilus_call_filter", func(o *lint.Options) {
+			o.NoAuth, o.Alone = f.WhenNoAuth, !others && (f.WhenAuthenticated || f.WhenNoAuth)
+		})
+		if fc := c.Filters; len(fc) > 0 && !fc[i].WhenAuthenticated && !fc[i].WhenUnauthenticated && !fc[i].WhenNoAuth {
+			warnings = append(warnings, fmt.Sprintf("director.filters %q: has no when_ flag: it is not asked about look-ups without a password (lmtp, doveadm), as in Nauthilus; expected when_authenticated and when_no_auth", f.Name))
+		}
+	}
+	for _, f := range c.Features {
+		script(f.Script, "nauthilus_call_feature")
+	}
+	for _, path := range c.Init {
+		script(path, "nauthilus_run_hook")
+	}
+	for _, p := range cfg.Passdb {
+		if p.Driver == "lua" {
+			script(p.Script, "nauthilus_backend_verify_password")
+		}
+	}
+	return warnings
 }
 
 func (r *checked) print(w io.Writer) error {

@@ -34,6 +34,7 @@ type generation struct {
 	loadedAt time.Time
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
+	lua      *luabridge.Director
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -64,13 +65,6 @@ type parts struct {
 func build(cfg *config.Config, p parts, previous *generation) (*generation, error) {
 	g := &generation{cfg: cfg, loadedAt: time.Now(), warnings: cfg.Warnings()}
 	var faults []error
-	chain, runners, err := buildPassdb(cfg, p)
-	if err != nil {
-		faults = append(faults, err)
-	} else {
-		g.passdb, g.runners = chain, runners
-		g.warnings = append(g.warnings, chain.Warnings()...)
-	}
 	if err := g.buildMonitor(cfg, p, previous); err != nil {
 		faults = append(faults, err)
 	}
@@ -79,12 +73,22 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)
-	} else if g.probed = director.Probed(); g.probed != nil {
-		g.warnings = append(g.warnings, strings.Split(g.probed.Error(), "\n")...)
+	} else {
+		g.lua, g.probed = director, director.Probed()
+	}
+	chain, err := g.buildPassdb(cfg, p)
+	if err != nil {
+		faults = append(faults, err)
+	} else {
+		g.warnings = append(g.warnings, chain.Warnings()...)
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	if g.probed != nil {
+		g.warnings = append(g.warnings, strings.Split(g.probed.Error(), "\n")...)
+	}
+	g.passdb = chain
 	g.pipeline, err = proxy.New(proxy.Options{
 		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
 		Assignments: p.store, Recorder: p.metrics, Log: p.log,
@@ -102,9 +106,10 @@ type runner interface {
 	Run(ctx context.Context) error
 }
 
-func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, []runner, error) {
+// buildPassdb makes the password drivers. Those in Lua need g.lua, which is nil
+// where the policy has faults of its own.
+func (g *generation) buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, error) {
 	var drivers []passdb.Driver
-	var runners []runner
 	for _, c := range cfg.Passdb {
 		switch c.Driver {
 		case "passthrough":
@@ -112,8 +117,22 @@ func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, []runner, error) {
 		case "passwd_file":
 			d, err := passdb.NewPasswdFile(c.Path, p.workers, p.log)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
+			drivers = append(drivers, d)
+		case "lua":
+			script, err := luabridge.ReadScript(c.Script)
+			if err != nil {
+				return nil, fmt.Errorf("passdb: lua: %w", err)
+			}
+			if g.lua == nil {
+				continue
+			}
+			d, raised, err := g.lua.NewPassdb(script, cfg.Director.AllowIdentity)
+			if err != nil {
+				return nil, err
+			}
+			g.probed = errors.Join(g.probed, raised)
 			drivers = append(drivers, d)
 		case "dovecot":
 			d, err := dovecot.NewPassdb(dovecot.PassdbOptions{
@@ -121,14 +140,14 @@ func buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, []runner, error) {
 				MaxOutstanding: cfg.Limits.Connections, Log: p.log,
 			})
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			drivers, runners = append(drivers, d), append(runners, d)
+			drivers, g.runners = append(drivers, d), append(g.runners, d)
 		default:
-			return nil, nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
+			return nil, fmt.Errorf("passdb: driver %q is not in this version", c.Driver)
 		}
 	}
-	return passdb.New(drivers...), runners, nil
+	return passdb.New(drivers...), nil
 }
 
 func serversOf(cfg *config.Config) []*proxy.Server {
@@ -206,8 +225,12 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		g.policies = append(g.policies, cmp.Or(f.Path, f.Name))
 		g.filters = append(g.filters, f.Name)
 	}
+	features, inits, err := g.readScripts(c)
+	if err != nil {
+		return nil, err
+	}
 	return luabridge.New(luabridge.Options{
-		Filters: filters, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Filters: filters, Features: features, Init: inits, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
 		Limits:   budget.Limits{Steps: c.Steps, Memory: int(c.Memory), Time: c.Timeout},
 		Observer: p.metrics, Probe: allUp(serversOf(cfg)),
 		Deps: &modules.Deps{
@@ -221,7 +244,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 
 // director is what the pipeline asks: the built-in policy does not need its Lua.
 func (*generation) director(cfg *config.Config, lua *luabridge.Director) proxy.Director {
-	if cfg.Director.Script == "" && len(cfg.Director.Filters) == 0 {
+	if cfg.Director.Script == "" && len(cfg.Director.Filters)+len(cfg.Director.Features) == 0 {
 		return proxy.Builtin{}
 	}
 	return lua
@@ -245,6 +268,31 @@ func (g *generation) acceptProbe(old *generation, force bool) error {
 		return nil
 	}
 	return fmt.Errorf("%w\nthe policy that runs raises none; usher reload --force takes this one all the same", g.probed)
+}
+
+// readScripts reads the features and init scripts.
+func (g *generation) readScripts(c *config.Director) (features, inits []luabridge.Script, err error) {
+	var faults []error
+	for _, f := range c.Features {
+		s, err := luabridge.ReadScript(f.Script)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("director.features %q: %w", f.Name, err))
+			continue
+		}
+		s.Name = f.Name
+		features = append(features, s)
+		g.policies = append(g.policies, s.Path)
+		g.filters = append(g.filters, s.Name)
+	}
+	for _, path := range c.Init {
+		s, err := luabridge.ReadScript(path)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("director.init: %w", err))
+			continue
+		}
+		inits = append(inits, s)
+	}
+	return features, inits, errors.Join(faults...)
 }
 
 // readFilters reads the policy's scripts: one that is not flagged runs as
@@ -281,6 +329,21 @@ func readFilters(c *config.Director) ([]luabridge.Filter, error) {
 	}
 	return out, errors.Join(faults...)
 }
+
+// prepare runs the init scripts. What they raise is logged and keeps nobody from
+// being served: what they would have made, the policy will miss and say so.
+func (g *generation) prepare(log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), initPatience)
+	defer cancel()
+	if err := g.lua.RunInit(ctx); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			log.Error("init script failed", zap.String("error", line))
+		}
+	}
+}
+
+// initPatience is how long the start, or a reload, waits for all init scripts.
+const initPatience = 20 * time.Second
 
 // start runs the generation's background work until stop.
 func (g *generation) start() {

@@ -40,10 +40,10 @@ func distance(a, b string) int {
 }
 
 // Likely is Of, or "" when no name is so near that it could be a slip: a third
-// of its bytes may differ, and two of a short one.
+// of its bytes may differ, and two of a short one, but half of s must be there.
 func Likely(s string, names []string) string {
 	best := Of(s, names)
-	if best == "" || distance(s, best) > max(2, len(best)/3) {
+	if d := distance(s, best); best == "" || d > max(2, len(best)/3) || 2*d > len(s) {
 		return ""
 	}
 	return best

@@ -113,6 +113,17 @@ var All = []*Module{
 	&usherModule,
 }
 
+// Named returns the module of that name, or nil.
+func Named(name string) *Module { return byName[name] }
+
+var byName = func() map[string]*Module {
+	m := map[string]*Module{}
+	for _, module := range All {
+		m[module.Name] = module
+	}
+	return m
+}()
+
 // absent are modules of Nauthilus that usher has not, and why.
 var absent = map[string]string{
 	"ioutil": files, "filepath": files, "goos": files, "storage": files, "tac": files, "log": files,

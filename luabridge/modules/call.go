@@ -277,7 +277,7 @@ func (c *Call) deadline(most time.Duration) (context.Context, context.CancelFunc
 }
 
 // errOffline is what network calls of a dry run return.
-var errOffline = errors.New("not tried: policies reach no network in a dry run")
+var errOffline = errors.New("not tried: a dry run reaches no network (usher route --network does)")
 
 // reach begins a network call, which what describes in a few words. The context
 // ends while the script still has time to act on the failure: after three
@@ -288,6 +288,11 @@ func (c *Call) reach(L *lua.LState, module string, most time.Duration, what func
 	if !c.Network {
 		L.RaiseError("%s: director.network is false, so that policies reach no network", module)
 	}
+	return c.dial(module, most, what)
+}
+
+// dial is reach for what needs no director.network: connections to backends.
+func (c *Call) dial(module string, most time.Duration, what func() string) (ctx context.Context, done func(error), err error) {
 	if c.Query.DryRun {
 		c.Offline = true
 		if c.tracing() {

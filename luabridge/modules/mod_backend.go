@@ -187,9 +187,6 @@ func checkBackendConnection(L *lua.LState) int {
 		argError(L, 1, checkName, "protocol (string)")
 	}
 	fault := c.checkConnection(s)
-	if c.tracing() {
-		c.trace("check_backend_connection(%s, %s) -> %s", s.Protocol, s.Address(), orOK(fault))
-	}
 	switch {
 	case old && fault == "":
 		L.Push(lua.LNil)
@@ -246,13 +243,6 @@ func serverOf(L *lua.LState, t *lua.LTable) *proxy.Server {
 	}
 }
 
-func orOK(fault string) string {
-	if fault == "" {
-		return "ok"
-	}
-	return fault
-}
-
 func (c *Call) checkConnection(s *proxy.Server) string {
 	switch {
 	case !proxy.ValidHost(s.Host):
@@ -261,12 +251,13 @@ func (c *Call) checkConnection(s *proxy.Server) string {
 		return "port is outside 1-65535"
 	case c.DenyUnlisted && !c.listed(s):
 		return s.Address() + " is not configured, and unlisted_backends is deny"
-	case c.Query.DryRun:
-		return "not tried: policies reach no network in a dry run"
 	}
-	ctx, cancel := c.deadline(checkTimeout)
-	defer cancel()
-	if err := c.Checker.CheckConnection(ctx, s); err != nil {
+	ctx, done, err := c.dial("nauthilus_backend", checkTimeout, func() string { return checkName + " " + s.Protocol + " " + s.Address() })
+	if err == nil {
+		err = c.Checker.CheckConnection(ctx, s)
+		done(err)
+	}
+	if err != nil {
 		return err.Error()
 	}
 	return ""
@@ -293,7 +284,14 @@ func applyBackendResult(L *lua.LState) int {
 		c.change(L, changeOf(a))
 	}
 	if c.tracing() {
-		c.trace("apply_backend_result: %d attributes", len(res.attributes))
+		names := make([]string, len(res.attributes))
+		for i, a := range res.attributes {
+			names[i] = a.name
+			if s, ok := a.value.(lua.LString); ok {
+				names[i] += "=" + c.Shown(string(s), 80)
+			}
+		}
+		c.trace("apply_backend_result: %s", cmp.Or(strings.Join(names, " "), "no attributes"))
 	}
 	return 0
 }
