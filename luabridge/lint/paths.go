@@ -25,7 +25,7 @@ func (l *linter) paths() {
 		l.warn(fn.Line(), "%s selects nothing on any path: every login is told to try later; expected usher.select or nauthilus_backend.select_backend_server", entryFilter)
 		return
 	}
-	w := &walker{linter: l, requests: l.requests(), seen: map[*ast.FunctionExpr]bool{}, report: true}
+	w := &walker{linter: l, requests: l.requests(), seen: map[*ast.FunctionExpr]bool{}, report: true, action: true}
 	w.selected, w.picked = l.selections()
 	if end := w.function(fn); end&open != 0 {
 		w.undecided(fn.LastLine())
@@ -41,6 +41,7 @@ type walker struct {
 	picked   map[*ast.FunctionExpr]bool // whose results are
 	seen     map[*ast.FunctionExpr]bool // being walked: a recursion adds nothing
 	report   bool                       // a return with nothing decided is warned of
+	action   bool                       // what the function returns is the filter's action
 	returns  state                      // what is true at the returns seen
 	breaks   state
 	lost     bool // there is a goto: nobody knows
@@ -56,13 +57,14 @@ func (w *walker) undecided(line int) {
 func (w *walker) function(fn *ast.FunctionExpr) state { return w.block(fn.Stmts, open) }
 
 // summary is what a call of a function of the file comes to, on all its paths.
-func (w *walker) summary(fn *ast.FunctionExpr) state {
+// With action what it returns is the filter's action too.
+func (w *walker) summary(fn *ast.FunctionExpr, action bool) state {
 	if w.seen[fn] {
 		return 0
 	}
 	w.seen[fn] = true
 	defer delete(w.seen, fn)
-	inner := &walker{linter: w.linter, requests: w.requests, selected: w.selected, picked: w.picked, seen: w.seen}
+	inner := &walker{linter: w.linter, requests: w.requests, selected: w.selected, picked: w.picked, seen: w.seen, action: action}
 	end := inner.function(fn) | inner.returns
 	if inner.lost {
 		return decided
@@ -130,7 +132,7 @@ func (w *walker) loop(body []ast.Stmt, in state) state {
 // leave is a return: of a refusal, of what a function of the file says, or of
 // something that nobody knows, nothing is said.
 func (w *walker) leave(s *ast.ReturnStmt, in state) {
-	if len(s.Exprs) > 0 {
+	if w.action && len(s.Exprs) > 0 {
 		switch e := s.Exprs[0].(type) {
 		case *ast.TrueExpr, *ast.NumberExpr:
 			in = decided
@@ -141,7 +143,7 @@ func (w *walker) leave(s *ast.ReturnStmt, in state) {
 				in = decided
 			}
 		case *ast.FuncCallExpr:
-			if w.linter.function(e) == nil {
+			if fn := w.linter.function(e); fn == nil || w.summary(fn, true)&open == 0 {
 				in = decided
 			}
 		}
@@ -191,7 +193,7 @@ func (w *walker) expr(e ast.Expr, in state) state {
 		if fn == nil {
 			return in
 		}
-		said := w.summary(fn)
+		said := w.summary(fn, false)
 		if said == 0 { // it never comes back
 			return in
 		}
