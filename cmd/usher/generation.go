@@ -237,7 +237,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
 			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
-			Network: c.Network, HTTP: p.http, DNS: p.dns,
+			Network: c.Network, HTTP: p.http, DNS: p.dns, Meter: p.metrics,
 		},
 	})
 }
