@@ -139,6 +139,9 @@ func (m *Metrics) PolicyRan(took time.Duration, failed bool, err error) {
 // PolicySteps implements luabridge.Observer.
 func (m *Metrics) PolicySteps(steps int) { m.steps.Observe(float64(steps)) }
 
+// Registerer takes metrics of others, which then appear among these.
+func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
+
 // PolicyNetwork implements modules.Meter.
 func (m *Metrics) PolicyNetwork(module string, took time.Duration) {
 	m.network.WithLabelValues(module).Observe(took.Seconds())

@@ -87,7 +87,7 @@ director: {script: %q, network: true, timeout: 1s}
 affinity: {mode: "off"} # else users stay where they are while DNS changes
 backend_server_monitoring:
   backend_servers:
-%s`, sock, script, backends.String()), func(a *app) { a.dns = dns.Resolver() })
+%s`, sock, script, backends.String()), func(a *app) { a.policy.dns = dns.Resolver() })
 
 	p := dialAuth(t, sock)
 	to := func(host string) string { return `^OK\t.*\bproxy\b.*\bhost=` + regexp.QuoteMeta(host) + `\b` }

@@ -144,7 +144,9 @@ func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	switch v := what.(type) {
 	case *lua.LTable:
 		for k, x := v.Next(lua.LNil); k != lua.LNil && len(fields) < maxLogs; k, x = v.Next(k) {
-			fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Text(L, x)))
+			if k != lua.LString("level") && k != lua.LString("ts") { // the line has them
+				fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Text(L, x)))
+			}
 		}
 	default:
 		fields = append(fields, zap.String("text", c.Text(L, v)))
