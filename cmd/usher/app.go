@@ -68,7 +68,7 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		parts: parts{
 			log:     logs.log,
 			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), http: modules.NewTransport(),
+			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, http: modules.NewTransport(),
 		},
 		load: load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),

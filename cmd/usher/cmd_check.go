@@ -71,7 +71,7 @@ func check(path string) (warnings []string, err error) {
 		return nil, err
 	}
 	p := parts{
-		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(), http: modules.NewTransport(),
+		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, http: modules.NewTransport(),
 		metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
 	}
 	g, err := build(cfg, p, nil)

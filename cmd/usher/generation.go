@@ -55,9 +55,10 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	workers *passdb.Workers
-	cache   *modules.Store   // of nauthilus_cache
-	http    *http.Transport  // of policies
-	dns     modules.Resolver // of policies; nil: the system's
+	cache   *modules.Store    // of nauthilus_cache
+	turns   *modules.Rotation // of usher.round_robin
+	http    *http.Transport   // of policies
+	dns     modules.Resolver  // of policies; nil: the system's
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -236,7 +237,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache, Rotation: p.turns,
 			Network: c.Network, HTTP: p.http, DNS: p.dns,
 		},
 	})
