@@ -70,6 +70,7 @@ func newParts(log *zap.Logger, store *affinity.Memory) parts {
 // policyParts are what policies share on purpose, or what costs to make.
 type policyParts struct {
 	cache *modules.Store      // of nauthilus_cache
+	turns *modules.Rotation   // of usher.round_robin
 	prom  *modules.Prometheus // of nauthilus_prometheus
 	nonce []byte              // of nauthilus_password's hashes
 	http  *http.Transport
@@ -80,7 +81,7 @@ type policyParts struct {
 func newPolicyParts(registry prometheus.Registerer) policyParts {
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand
-	return policyParts{cache: modules.NewStore(), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
+	return policyParts{cache: modules.NewStore(), turns: &modules.Rotation{}, prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -266,7 +267,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
 			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})

@@ -57,14 +57,25 @@ type Deps struct {
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
 	DNS Resolver
 	// Clock is what scripts take for the time; nil: time.Now.
-	Clock       func() time.Time
+	Clock func() time.Time
+	// Rotation is usher.round_robin's; nil: one of these Deps alone.
+	Rotation    *Rotation
 	Debug       bool // log.level is debug
 	LogLevel    string
 	LogFormat   string
 	RedisPrefix string
 
+	ownRotation Rotation
+
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
+}
+
+func (d *Deps) rotation() *Rotation {
+	if d.Rotation != nil {
+		return d.Rotation
+	}
+	return &d.ownRotation
 }
 
 // A Call is one script's run for one request.
@@ -95,6 +106,7 @@ type Call struct {
 	Offline bool
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
+	filter     serverFilter   // of usher.servers, the last time
 	picked     *proxy.Entry   // what usher.sticky or usher.hash returned last
 	pickedWhy  proxy.Reason
 	loaded     []loaded // what the script required

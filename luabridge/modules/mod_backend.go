@@ -50,6 +50,7 @@ func (d *Deps) serverMeta(L *lua.LState, s *proxy.Server) *lua.LTable {
 	} {
 		fields.RawSetString(name, v)
 	}
+	fields.Metatable = serverFields(L, s)
 	mt := Sealed(L, fields)
 	mt.RawSetString("__name", lua.LString(serverType))
 	if !s.TestPassword.IsEmpty() {
