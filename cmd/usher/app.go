@@ -16,12 +16,10 @@ import (
 
 	"usher/config"
 	"usher/control"
-	"usher/luabridge/modules"
 	"usher/protocol/dovecot"
 	"usher/protocol/nginx"
 	"usher/proxy"
 	"usher/proxy/affinity"
-	"usher/proxy/passdb"
 )
 
 // grace is how long requests in flight may take when usher ends, or when a
@@ -65,12 +63,8 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		return nil, err
 	}
 	return &app{
-		parts: parts{
-			log:     logs.log,
-			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), http: modules.NewTransport(),
-		},
-		load: load, source: source, logging: logs,
+		parts: newParts(logs.log, store),
+		load:  load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
 		started: time.Now(), serving: map[string]*server{}, failed: make(chan error, 1),
 	}, nil
@@ -280,7 +274,7 @@ func (a *app) end() error {
 	if g := a.gen.Load(); g != nil {
 		errs = append(errs, g.stop(0))
 	}
-	a.http.CloseIdleConnections()
+	a.policy.http.CloseIdleConnections()
 	return errors.Join(errs...)
 }
 

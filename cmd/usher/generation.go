@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -55,9 +57,28 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	workers *passdb.Workers
-	cache   *modules.Store   // of nauthilus_cache
-	http    *http.Transport  // of policies
-	dns     modules.Resolver // of policies; nil: the system's
+	policy  policyParts
+}
+
+func newParts(log *zap.Logger, store *affinity.Memory) parts {
+	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
+	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(metrics.Registerer())}
+}
+
+// policyParts are what policies share on purpose, or what costs to make.
+type policyParts struct {
+	cache *modules.Store      // of nauthilus_cache
+	prom  *modules.Prometheus // of nauthilus_prometheus
+	nonce []byte              // of nauthilus_password's hashes
+	http  *http.Transport
+	dns   modules.Resolver // nil: the system's
+}
+
+// newPolicyParts makes them, the metrics appearing in registry.
+func newPolicyParts(registry prometheus.Registerer) policyParts {
+	nonce := make([]byte, 32)
+	_, _ = rand.Read(nonce) // never fails: crypto/rand
+	return policyParts{cache: modules.NewStore(), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -236,8 +257,8 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache,
-			Network: c.Network, HTTP: p.http, DNS: p.dns,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers,
+			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
 }
