@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"usher/luabridge/modules"
@@ -21,6 +22,7 @@ import (
 // exampleFakes are the services that examples reach. Each example has its own.
 var exampleFakes = []func(*testing.T, *modules.Deps){
 	func(_ *testing.T, d *modules.Deps) { d.HTTP = exampleDirectory{} },
+	func(_ *testing.T, d *modules.Deps) { d.Prom = modules.NewPrometheus(prometheus.NewRegistry()) },
 	func(t *testing.T, d *modules.Deps) { d.DNS = servers.StartDNS(t, exampleRecords...).Resolver() },
 }
 

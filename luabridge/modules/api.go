@@ -42,7 +42,7 @@ type Func struct {
 type Value struct {
 	Name  string
 	Value lua.LValue
-	Doc   string
+	Doc   string // "": its name says it
 }
 
 // A Type is a kind of userdata that functions return.

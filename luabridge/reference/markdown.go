@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/modules"
 )
 
 const width = 125 // of a line of text, in characters
@@ -89,15 +91,27 @@ func (m *module) write(b *strings.Builder) {
 		had = fmt.Sprintf("`require(\"%s\")`, or the global `%s`. ", m.Name, m.Name)
 	}
 	b.WriteString(wrap(had+m.Doc, "", width))
-	if len(m.Values) > 0 {
-		b.WriteString("\n| value | | |\n|---|---|---|\n")
-		for _, v := range m.Values {
-			fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", v.Name, literal(v.Value), cell(v.Doc))
-		}
-	}
+	values(b, m.Values)
 	functions(b, m.funcs)
 	for i := range m.types {
 		m.types[i].write(b)
+	}
+}
+
+// values writes those that need words into a table, and the others into a line.
+func values(b *strings.Builder, list []modules.Value) {
+	var plain []string
+	head := "\n| value | | |\n|---|---|---|\n"
+	for _, v := range list {
+		if v.Doc == "" {
+			plain = append(plain, fmt.Sprintf("`%s` %s", v.Name, literal(v.Value)))
+			continue
+		}
+		fmt.Fprintf(b, "%s| `%s` | `%s` | %s |\n", head, v.Name, literal(v.Value), cell(v.Doc))
+		head = ""
+	}
+	if len(plain) > 0 {
+		b.WriteString("\n" + wrap("Constants: "+strings.Join(plain, ", ")+".", "", width))
 	}
 }
 

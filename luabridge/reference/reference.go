@@ -73,11 +73,6 @@ func read() *reference {
 		for i := range m.Types {
 			mod.types = append(mod.types, r.typ(&m.Types[i]))
 		}
-		for _, v := range m.Values {
-			if v.Doc == "" {
-				r.fault("%s.%s: no Doc", m.Name, v.Name)
-			}
-		}
 		r.modules = append(r.modules, mod)
 	}
 	return r
