@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"usher/luabridge/modules"
 )
 
 // Types are the files of scripts/types, by name: annotations for LuaLS, one file a
@@ -52,7 +54,9 @@ func (m *module) annotations() string {
 	if !m.Global {
 		local = "local "
 	}
-	fmt.Fprintf(b, "\n%s---@class %slib\n%s%s = {}\n", comment(m.Doc), m.Name, local, m.Name)
+	fmt.Fprintf(b, "\n%s---@class %slib\n", comment(m.Doc), m.Name)
+	fieldLines(b, m.fields)
+	fmt.Fprintf(b, "%s%s = {}\n", local, m.Name)
 	for _, v := range m.Values {
 		fmt.Fprintf(b, "\n%s%s.%s = %s\n", comment(v.Doc), m.Name, v.Name, literal(v.Value))
 	}
@@ -63,11 +67,15 @@ func (m *module) annotations() string {
 	return b.String()
 }
 
-func (t *typ) annotations(b *strings.Builder) {
-	fmt.Fprintf(b, "\n%s---@class %s\n", comment(t.Doc), t.Name)
-	for _, f := range t.fields {
+func fieldLines(b *strings.Builder, list []modules.Field) {
+	for _, f := range list {
 		fmt.Fprintf(b, "---@field %s %s %s\n", f.Name, f.Type, f.Doc)
 	}
+}
+
+func (t *typ) annotations(b *strings.Builder) {
+	fmt.Fprintf(b, "\n%s---@class %s\n", comment(t.Doc), t.Name)
+	fieldLines(b, t.fields)
 	if len(t.methods) == 0 {
 		return
 	}

@@ -92,6 +92,7 @@ func (m *module) write(b *strings.Builder) {
 	}
 	b.WriteString(wrap(had+m.Doc, "", width))
 	values(b, m.Values)
+	fields(b, m.fields)
 	functions(b, m.funcs)
 	for i := range m.types {
 		m.types[i].write(b)
@@ -117,13 +118,17 @@ func values(b *strings.Builder, list []modules.Value) {
 
 func (t *typ) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\n### Type %s\n\n%s", t.Name, wrap(t.Doc, "", width))
-	if len(t.fields) > 0 {
-		b.WriteString("\n| field | type | |\n|---|---|---|\n")
-		for _, f := range t.fields {
-			fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Type), cell(f.Doc))
-		}
-	}
+	fields(b, t.fields)
 	functions(b, t.methods)
+}
+
+func fields(b *strings.Builder, list []modules.Field) {
+	if len(list) > 0 {
+		b.WriteString("\n| field | type | |\n|---|---|---|\n")
+	}
+	for _, f := range list {
+		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Type), cell(f.Doc))
+	}
 }
 
 func functions(b *strings.Builder, funcs []function) {

@@ -27,8 +27,9 @@ type typ struct {
 // A module is one of the tables' with its signatures read.
 type module struct {
 	*modules.Module
-	funcs []function
-	types []typ
+	funcs  []function
+	fields []modules.Field
+	types  []typ
 }
 
 // A reference is all that is documented, in the order of the documents.
@@ -66,7 +67,7 @@ func read() *reference {
 		r.request = append(r.request, r.typ(&request[i]))
 	}
 	for _, m := range all {
-		mod := module{Module: m, funcs: r.functions(m.Name+".", m.Funcs)}
+		mod := module{Module: m, funcs: r.functions(m.Name+".", m.Funcs), fields: r.fields(m.Name, m.Fields)}
 		if m.Doc == "" {
 			r.fault("%s: no Doc", m.Name)
 		}
@@ -127,22 +128,25 @@ func (r *reference) sig(full, text string) Sig {
 }
 
 func (r *reference) typ(t *modules.Type) typ {
-	out := typ{Type: t, methods: r.functions(t.Name+":", t.Methods)}
 	if t.Doc == "" {
 		r.fault("type %s: no Doc", t.Name)
 	}
-	for _, f := range t.Fields {
+	return typ{Type: t, methods: r.functions(t.Name+":", t.Methods), fields: r.fields(t.Name, t.Fields)}
+}
+
+func (r *reference) fields(of string, list []modules.Field) []modules.Field {
+	list = slices.Clone(list)
+	for i, f := range list {
 		if f.Doc == "" {
-			r.fault("%s.%s: no Doc", t.Name, f.Name)
+			r.fault("%s.%s: no Doc", of, f.Name)
 		}
 		written, err := parseType(f.Type, r.isType)
 		if err != nil {
-			r.fault("%s.%s: Type %v", t.Name, f.Name, err)
+			r.fault("%s.%s: Type %v", of, f.Name, err)
 		}
-		f.Type = written
-		out.fields = append(out.fields, f)
+		list[i].Type = written
 	}
-	return out
+	return list
 }
 
 // Faults are what is missing or wrong in the tables, a line each.

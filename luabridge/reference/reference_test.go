@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"encoding/json"
 	"flag"
 	"maps"
 	"os"
@@ -91,6 +92,24 @@ func TestTypes_Compile(t *testing.T) {
 				t.Errorf("%s:%d: a part is missing: %s", name, i+1, line)
 			}
 		}
+	}
+}
+
+// The settings beside the scripts name the folder that is written.
+func TestSettings(t *testing.T) {
+	text, err := os.ReadFile("../../scripts/.luarc.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings struct {
+		Library []string `json:"workspace.library"`
+		Version string   `json:"runtime.version"`
+	}
+	if err := json.Unmarshal(text, &settings); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{filepath.Base(types)}; !slices.Equal(settings.Library, want) || settings.Version != "Lua 5.1" {
+		t.Errorf("%+v", settings)
 	}
 }
 

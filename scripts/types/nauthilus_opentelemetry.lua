@@ -30,6 +30,13 @@ function nauthilus_opentelemetry_tracer_methods:start_span(name, options) end
 ---@return any ...
 function nauthilus_opentelemetry_tracer_methods:with_span(name, f, options) end
 
+---Functions that each return an empty table.
+---@class nauthilus_opentelemetry_semconv
+---@field peer_service fun(...: any): table Always `{}`.
+---@field http_client_attrs fun(...: any): table Always `{}`.
+---@field db_attrs fun(...: any): table Always `{}`.
+---@field net_attrs fun(...: any): table Always `{}`.
+
 ---A span that does nothing.
 ---@class nauthilus_opentelemetry_span
 local nauthilus_opentelemetry_span_methods = {}
@@ -105,6 +112,7 @@ function nauthilus_opentelemetry_span_methods:finish() end
 ---Stands in for Nauthilus' tracing: usher sends no traces, so all functions are there and do nothing, but for `with_span`,
 ---which calls the function.
 ---@class nauthilus_opentelemetrylib
+---@field semconv nauthilus_opentelemetry_semconv Nauthilus' functions that make attributes of spans.
 nauthilus_opentelemetry = {}
 
 ---Always false.
