@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type generation struct {
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
 	lua      *luabridge.Director
+	redis    *modules.Redis // of policies
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -250,14 +252,21 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 	if err != nil {
 		return nil, err
 	}
+	if g.redis, err = newRedis(&cfg.Redis); err != nil {
+		return nil, err
+	}
+	poolSize := c.PoolSize
+	if poolSize == 0 && c.Network {
+		poolSize = networkStates * runtime.GOMAXPROCS(0)
+	}
 	return luabridge.New(luabridge.Options{
-		Filters: filters, Features: features, Init: inits, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Filters: filters, Features: features, Init: inits, PoolSize: poolSize, PackagePath: c.PackagePath,
 		Limits:   budget.Limits{Steps: c.Steps, Memory: int(c.Memory), Time: c.Timeout},
 		Observer: p.metrics, Probe: allUp(serversOf(cfg)),
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
 			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
@@ -363,6 +372,10 @@ func (g *generation) prepare(log *zap.Logger) {
 	}
 }
 
+// networkStates are the Lua states of each processor where policies may wait for
+// the network: while one waits, others are to work.
+const networkStates = 64
+
 // initPatience is how long the start, or a reload, waits for all init scripts.
 const initPatience = 20 * time.Second
 
@@ -396,5 +409,7 @@ wait:
 		}
 	}
 	g.cancel()
-	return <-g.done
+	err := <-g.done
+	g.redis.Close()
+	return err
 }

@@ -48,6 +48,7 @@ type Deps struct {
 	Cache        *Store          // of nauthilus_cache; must be set
 	Network      bool            // director.network
 	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
+	Redis        *Redis          // nil: none
 	Nonce        []byte          // of nauthilus_password's hashes
 	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
 	Meter        Meter           // nil: none
