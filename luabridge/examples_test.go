@@ -10,19 +10,30 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"usher/luabridge/modules"
 	"usher/proxy"
+	"usher/proxy/passdb"
 	"usher/test/servers"
 )
 
 // exampleFakes are the services that examples reach. Each example has its own.
 var exampleFakes = []func(*testing.T, *modules.Deps){
 	func(_ *testing.T, d *modules.Deps) { d.HTTP = exampleDirectory{} },
+	func(_ *testing.T, d *modules.Deps) { d.Workers, d.Nonce = passdb.NewWorkers(), []byte("nonce") },
 	func(_ *testing.T, d *modules.Deps) { d.Prom = modules.NewPrometheus(prometheus.NewRegistry()) },
+	func(t *testing.T, d *modules.Deps) {
+		r, err := modules.NewRedis(modules.RedisOptions{Addresses: []string{miniredis.RunT(t).Addr()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		d.Redis = r
+	},
 	func(t *testing.T, d *modules.Deps) { d.DNS = servers.StartDNS(t, exampleRecords...).Resolver() },
 }
 
@@ -96,7 +107,7 @@ func runExample(t *testing.T, example string) {
 	for _, m := range expected.FindAllStringSubmatch(example, -1) {
 		want = append(want, one(m[1]))
 	}
-	did := v.Selected || v.Refused || v.Hold > 0 || len(v.Changes) > 0
+	did := v.Selected || v.Refused || v.TempFail || v.Hold > 0 || len(v.Changes) > 0
 	for _, field := range v.Logs {
 		if field.Name == "printed" {
 			got = append(got, one(field.Value))

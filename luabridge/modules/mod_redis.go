@@ -99,11 +99,10 @@ func fail(L *lua.LState, err error) int {
 // completed is a command for a client: the first key says which node of a Cluster
 // it goes to.
 func completed(client valkey.Client, words []string, keyAt int) valkey.Completed {
-	b := client.B().Arbitrary(words[:min(max(keyAt, 1), len(words))]...)
-	if keyAt > 0 && keyAt < len(words) {
-		b = b.Keys(words[keyAt]).Args(words[keyAt+1:]...)
+	if keyAt == 0 || keyAt >= len(words) {
+		return client.B().Arbitrary(words...).Build()
 	}
-	return b.Build()
+	return client.B().Arbitrary(words[:keyAt]...).Keys(words[keyAt]).Args(words[keyAt+1:]...).Build()
 }
 
 // keyAt is where a command's first key stands; 0: it has none.
