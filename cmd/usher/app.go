@@ -16,6 +16,7 @@ import (
 
 	"usher/config"
 	"usher/control"
+	"usher/luabridge/maps"
 	"usher/luabridge/modules"
 	"usher/protocol/dovecot"
 	"usher/protocol/nginx"
@@ -68,7 +69,7 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		parts: parts{
 			log:     logs.log,
 			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, http: modules.NewTransport(),
+			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(logs.log.Named("policy")), http: modules.NewTransport(),
 		},
 		load: load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
@@ -82,6 +83,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	sweep, stopSweep := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { a.store.Run(sweep) })
+	background.Go(func() { a.maps.Run(sweep) })
 	defer background.Wait()
 	defer stopSweep()
 

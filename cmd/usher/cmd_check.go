@@ -15,6 +15,7 @@ import (
 	"usher/control"
 	"usher/luabridge"
 	"usher/luabridge/lint"
+	"usher/luabridge/maps"
 	"usher/luabridge/modules"
 	"usher/proxy/affinity"
 	"usher/proxy/passdb"
@@ -71,7 +72,7 @@ func check(path string) (warnings []string, err error) {
 		return nil, err
 	}
 	p := parts{
-		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, http: modules.NewTransport(),
+		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(zap.NewNop()), http: modules.NewTransport(),
 		metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
 	}
 	g, err := build(cfg, p, nil)

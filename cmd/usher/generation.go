@@ -18,6 +18,7 @@ import (
 	"usher/control"
 	"usher/luabridge"
 	"usher/luabridge/budget"
+	"usher/luabridge/maps"
 	"usher/luabridge/modules"
 	"usher/monitor"
 	"usher/protocol/dovecot"
@@ -57,6 +58,7 @@ type parts struct {
 	workers *passdb.Workers
 	cache   *modules.Store    // of nauthilus_cache
 	turns   *modules.Rotation // of usher.round_robin
+	maps    *maps.Registry    // of usher.map
 	http    *http.Transport   // of policies
 	dns     modules.Resolver  // of policies; nil: the system's
 }
@@ -237,7 +239,7 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache, Rotation: p.turns,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache, Rotation: p.turns, Maps: p.maps,
 			Network: c.Network, HTTP: p.http, DNS: p.dns,
 		},
 	})
