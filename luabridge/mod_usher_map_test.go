@@ -128,7 +128,7 @@ func TestUsher_MapSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasty := func(o *Options) {
-		o.Filters[0].Path, o.Deps.Maps, o.Limits.Time = filepath.Join(dir, "test.lua"), maps.New(zap.NewNop()), 5*time.Millisecond
+		o.Filters[0].Path, o.Deps.Maps, o.Limits.Time = filepath.Join(dir, "test.lua"), maps.New(zap.NewNop()), 25*time.Millisecond
 	}
 	d := newDirector(t, `local m = usher.map("m") `+inFilter(`assert(m(request.username) == "here")`), hasty)
 	direct(t, d, query("alice"))
