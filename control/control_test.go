@@ -192,6 +192,7 @@ func TestHTTP(t *testing.T) {
 	m.PolicyFailing("other", true)
 	m.PolicySteps(42)
 	m.PolicySteps(200000)
+	m.PolicyNetwork("dns", 2*time.Millisecond)
 	m.PolicyRan(time.Microsecond, true, nil)
 	m.PolicyRan(time.Microsecond, false, &proxy.PolicyFault{Kind: proxy.PolicyBudget, Err: errors.New("steps")})
 
@@ -209,6 +210,7 @@ func TestHTTP(t *testing.T) {
 		`usher_policy_steps_count 2`,
 		`usher_policy_steps_sum 200042`,
 		`usher_policy_steps_bucket{le="50"} 1`,
+		`usher_policy_network_seconds_count{module="dns"} 1`,
 		`usher_policy_failing{policy="kept"} 0`,
 		`usher_policy_failing{policy="other"} 1`,
 		`usher_backend_up{backend="[::1]:143",protocol="imap"} 1`,

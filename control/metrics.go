@@ -24,6 +24,7 @@ type Metrics struct {
 	faults      *prometheus.CounterVec
 	steps       prometheus.Histogram
 	failing     *prometheus.GaugeVec
+	network     *prometheus.HistogramVec
 	up          *prometheus.GaugeVec
 	check       *prometheus.HistogramVec
 	transitions *prometheus.CounterVec
@@ -63,6 +64,10 @@ func NewMetrics(version string, g Gauges) *Metrics {
 		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "usher_policy_failing", Help: "1: the policy failed on more than half of its last hundred requests.",
 		}, []string{"policy"}),
+		network: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_policy_network_seconds", Help: "Time that a network call of a policy took, by module.",
+			Buckets: prometheus.ExponentialBuckets(250e-6, 4, 9),
+		}, []string{"module"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "usher_backend_up", Help: "1: up; 0: down, unknown or stale.",
 		}, []string{"protocol", "backend"}),
@@ -79,7 +84,7 @@ func NewMetrics(version string, g Gauges) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.steps, m.failing, m.up, m.check, m.transitions, info,
+	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.steps, m.failing, m.network, m.up, m.check, m.transitions, info,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "usher_assignments", Help: "Assignments of users to hosts that are kept.",
 		}, func() float64 { return float64(g.Assignments()) }),
@@ -133,6 +138,14 @@ func (m *Metrics) PolicyRan(took time.Duration, failed bool, err error) {
 
 // PolicySteps implements luabridge.Observer.
 func (m *Metrics) PolicySteps(steps int) { m.steps.Observe(float64(steps)) }
+
+// Registerer takes metrics of others, which then appear among these.
+func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
+
+// PolicyNetwork implements modules.Meter.
+func (m *Metrics) PolicyNetwork(module string, took time.Duration) {
+	m.network.WithLabelValues(module).Observe(took.Seconds())
+}
 
 // PolicyFailing implements luabridge.Observer.
 func (m *Metrics) PolicyFailing(policy string, failing bool) {

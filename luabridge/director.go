@@ -297,7 +297,7 @@ func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdi
 		Deps: s.director.opt.Deps, Query: q, Script: u.name, By: u.by, ShowPassword: u.showPassword,
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.notes.context,
 	})
-	c.Verdict.Changes, c.Verdict.Logs = v.Changes, v.Logs
+	c.Verdict.Changes, c.Verdict.Header, c.Verdict.Logs = v.Changes, v.Header, v.Logs
 	c.Verdict.Key, c.Verdict.KeyHost = v.Key, v.KeyHost
 	results, err = s.run(u.script, c, entry)
 	failing := false
@@ -321,7 +321,7 @@ func (s *state) merge(u *unit, q *proxy.Query, v, said *proxy.Verdict, refused b
 	if q.Trace != nil {
 		s.explain(u, q, said, refused, result, m)
 	}
-	v.Changes, v.Logs = said.Changes, said.Logs
+	v.Changes, v.Header, v.Logs = said.Changes, said.Header, said.Logs
 	if (refused || said.Refused) && !v.Refused {
 		v.Refused = true
 		v.By = u.by

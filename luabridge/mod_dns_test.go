@@ -136,7 +136,7 @@ func TestDNS_Answers(t *testing.T) {
 	q.DryRun = true
 	var steps []string
 	q.Trace = func(s string) { steps = append(steps, s) }
-	if g := direct(t, d, q).Logs[0].Value; g != "nauthilus_dns: not tried: policies reach no network in a dry run" || len(dns.Asked()) != asked {
+	if g := direct(t, d, q).Logs[0].Value; g != "nauthilus_dns: not tried: a dry run reaches no network (usher route --network does)" || len(dns.Asked()) != asked {
 		t.Errorf("a dry run: %s", g)
 	}
 	q.DryRun = false

@@ -4,10 +4,12 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -313,14 +315,58 @@ func TestHTTP_Secrets(t *testing.T) {
 	}
 }
 
+// Many at once share the connections, too.
+func TestHTTP_Concurrent(t *testing.T) {
+	s := answers(t)
+	d := newDirector(t, inFilter(httpLua+`assert(body(http.get("`+s.URL+`/echo?" .. request.username)) == "GET /echo?" .. request.username .. "||")`),
+		withHTTP(t), func(o *Options) { o.PoolSize = 0 })
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for n := range 25 {
+				if _, err := d.Direct(t.Context(), query(fmt.Sprint("user", i, "-", n))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Certificates count, https does not redirect to http, and no proxy is asked
+// whatever the environment says.
+func TestHTTP_TLS(t *testing.T) {
+	plain := answers(t)
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/plain" {
+			http.Redirect(w, r, plain.URL+"/echo", http.StatusFound)
+			return
+		}
+		fmt.Fprint(w, "safe", r.Header.Get("Referer"))
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
+	defer s.Close()
+	ask(t, httpLua+`fails("failed to verify certificate", http.get("`+s.URL+`"))`, query("alice"), withHTTP(t))
+	trusting := modules.NewTransport()
+	defer trusting.CloseIdleConnections()
+	trusting.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	ask(t, strings.ReplaceAll(httpLua+`
+		assert(body(http.get("URL/")) == "safe")
+		fails("a redirect from https to http", http.get("URL/plain"))
+		assert(body(http.get("`+plain.URL+`/to?url=URL/")) == "safe")`, "URL/", s.URL+"/"), query("alice"), withHTTP(t), func(o *Options) { o.Deps.HTTP = trusting })
+	if trusting.Proxy != nil {
+		t.Error("proxies of the environment are asked")
+	}
+}
+
 // A dry run asks nobody.
 func TestHTTP_DryRun(t *testing.T) {
 	q := query("alice")
 	q.DryRun = true
 	var steps []string
 	q.Trace = func(s string) { steps = append(steps, s) }
-	ask(t, httpLua+`fails("glua_http: not tried: policies reach no network in a dry run", http.get("http://127.0.0.1:1/x"))`, q, withHTTP(t))
-	if s := strings.Join(steps, "\n"); s != "test: glua_http GET http://127.0.0.1:1/x: not tried: policies reach no network in a dry run" {
+	ask(t, httpLua+`fails("glua_http: not tried: a dry run reaches no network (usher route --network does)", http.get("http://127.0.0.1:1/x"))`, q, withHTTP(t))
+	if s := strings.Join(steps, "\n"); !strings.HasPrefix(s, "test: glua_http GET http://127.0.0.1:1/x: not tried: a dry run reaches no network (usher route --network does)") {
 		t.Errorf("trace: %s", s)
 	}
 }

@@ -96,6 +96,9 @@ type Decision struct {
 	Fields  []Attr
 	Changes []Change
 
+	// Header are what the policy did to the answer's HTTP headers.
+	Header []HeaderChange
+
 	// Logs are what the policy added to the decision's log line.
 	Logs []Attr
 

@@ -73,7 +73,7 @@ func (p *Pipeline) Handle(ctx context.Context, r *Request) Decision {
 	run := run{Pipeline: p, r: r}
 	run.begin(start)
 	d := run.decide(ctx)
-	d.ID = run.q.ID
+	d.ID, d.Header = run.q.ID, run.header
 	d.Took = time.Since(start)
 	p.record(r, &d)
 	return d
@@ -123,6 +123,8 @@ type run struct {
 	r   *Request
 	q   Query
 	dry bool
+
+	header []HeaderChange
 	// seen is the host of the live assignment as it was when the policy decided.
 	seen string
 }
@@ -228,6 +230,7 @@ func (n *run) before(ctx context.Context) (d Decision, ok bool) {
 	n.q.View = n.opt.Backends.View()
 	start := time.Now()
 	v, err := gate.Before(ctx, &n.q)
+	n.header = v.Header
 	if (err != nil || v.Failed) && !n.dry {
 		n.opt.Recorder.PolicyRan(time.Since(start), v.Failed, err)
 	}
@@ -409,6 +412,7 @@ func (n *run) lookup(ctx context.Context) error {
 func (n *run) ask(ctx context.Context) (Verdict, error) {
 	start := time.Now()
 	v, err := n.opt.Director.Direct(ctx, &n.q)
+	n.header = append(n.header, v.Header...)
 	if !n.dry {
 		n.opt.Recorder.PolicyRan(time.Since(start), v.Failed, err)
 	}

@@ -94,6 +94,8 @@ type Verdict struct {
 	KeyHost string
 
 	Changes []Change
+	// Header are changes of the answer's HTTP headers, in order.
+	Header []HeaderChange
 	// Failed: a filter returned FILTER_RESULT_FAIL, which is logged and counted.
 	Failed bool
 	// Logs are what custom_log_add left, for the decision's log line.

@@ -50,9 +50,10 @@ type Request struct {
 	ID    string
 	Notes any
 
-	// Headers are the names and values of an HTTP request, for policies.
-	// Secrets are not among them.
+	// Headers are the names and values of an HTTP request, for policies, and URI is
+	// what it asked for, with its query. Secrets are not among them.
 	Headers map[string][]string
+	URI     string
 }
 
 // Transport is what the proxy said of the client's TLS.

@@ -16,13 +16,10 @@ import (
 
 	"usher/config"
 	"usher/control"
-	"usher/luabridge/maps"
-	"usher/luabridge/modules"
 	"usher/protocol/dovecot"
 	"usher/protocol/nginx"
 	"usher/proxy"
 	"usher/proxy/affinity"
-	"usher/proxy/passdb"
 )
 
 // grace is how long requests in flight may take when usher ends, or when a
@@ -66,12 +63,8 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 		return nil, err
 	}
 	return &app{
-		parts: parts{
-			log:     logs.log,
-			metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-			store:   store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(logs.log.Named("policy")), http: modules.NewTransport(),
-		},
-		load: load, source: source, logging: logs,
+		parts: newParts(logs.log, store),
+		load:  load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
 		started: time.Now(), serving: map[string]*server{}, failed: make(chan error, 1),
 	}, nil
@@ -83,7 +76,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	sweep, stopSweep := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { a.store.Run(sweep) })
-	background.Go(func() { a.maps.Run(sweep) })
+	background.Go(func() { a.policy.maps.Run(sweep) })
 	defer background.Wait()
 	defer stopSweep()
 
@@ -282,7 +275,7 @@ func (a *app) end() error {
 	if g := a.gen.Load(); g != nil {
 		errs = append(errs, g.stop(0))
 	}
-	a.http.CloseIdleConnections()
+	a.policy.http.CloseIdleConnections()
 	return errors.Join(errs...)
 }
 

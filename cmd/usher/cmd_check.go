@@ -12,13 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"usher/config"
-	"usher/control"
 	"usher/luabridge"
 	"usher/luabridge/lint"
-	"usher/luabridge/maps"
-	"usher/luabridge/modules"
 	"usher/proxy/affinity"
-	"usher/proxy/passdb"
 )
 
 // checked is what `usher check --json` prints.
@@ -71,10 +67,7 @@ func check(path string) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p := parts{
-		log: zap.NewNop(), store: store, workers: passdb.NewWorkers(), cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(zap.NewNop()), http: modules.NewTransport(),
-		metrics: control.NewMetrics(version(), control.Gauges{Assignments: store.Len}),
-	}
+	p := newParts(zap.NewNop(), store)
 	g, err := build(cfg, p, nil)
 	if err != nil {
 		return cfg.Warnings(), err

@@ -3,14 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -36,6 +39,7 @@ type generation struct {
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
 	lua      *luabridge.Director
+	redis    *modules.Redis // of policies
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -56,11 +60,31 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	workers *passdb.Workers
-	cache   *modules.Store    // of nauthilus_cache
-	turns   *modules.Rotation // of usher.round_robin
-	maps    *maps.Registry    // of usher.map
-	http    *http.Transport   // of policies
-	dns     modules.Resolver  // of policies; nil: the system's
+	policy  policyParts
+}
+
+func newParts(log *zap.Logger, store *affinity.Memory) parts {
+	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
+	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(log.Named("policy"), metrics.Registerer())}
+}
+
+// policyParts are what policies share on purpose, or what costs to make.
+type policyParts struct {
+	cache *modules.Store      // of nauthilus_cache
+	turns *modules.Rotation   // of usher.round_robin
+	maps  *maps.Registry      // of usher.map
+	prom  *modules.Prometheus // of nauthilus_prometheus
+	nonce []byte              // of nauthilus_password's hashes
+	http  *http.Transport
+	dns   modules.Resolver // nil: the system's
+}
+
+// newPolicyParts makes them, the metrics appearing in registry. Who runs them runs
+// maps too.
+func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts {
+	nonce := make([]byte, 32)
+	_, _ = rand.Read(nonce) // never fails: crypto/rand
+	return policyParts{cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -232,15 +256,22 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 	if err != nil {
 		return nil, err
 	}
+	if g.redis, err = newRedis(&cfg.Redis); err != nil {
+		return nil, err
+	}
+	poolSize := c.PoolSize
+	if poolSize == 0 && c.Network {
+		poolSize = networkStates * runtime.GOMAXPROCS(0)
+	}
 	return luabridge.New(luabridge.Options{
-		Filters: filters, Features: features, Init: inits, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Filters: filters, Features: features, Init: inits, PoolSize: poolSize, PackagePath: c.PackagePath,
 		Limits:   budget.Limits{Steps: c.Steps, Memory: int(c.Memory), Time: c.Timeout},
 		Observer: p.metrics, Probe: allUp(serversOf(cfg)),
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.cache, Rotation: p.turns, Maps: p.maps,
-			Network: c.Network, HTTP: p.http, DNS: p.dns,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
+			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
 }
@@ -345,6 +376,10 @@ func (g *generation) prepare(log *zap.Logger) {
 	}
 }
 
+// networkStates are the Lua states of each processor where policies may wait for
+// the network: while one waits, others are to work.
+const networkStates = 64
+
 // initPatience is how long the start, or a reload, waits for all init scripts.
 const initPatience = 20 * time.Second
 
@@ -378,5 +413,7 @@ wait:
 		}
 	}
 	g.cancel()
-	return <-g.done
+	err := <-g.done
+	g.redis.Close()
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -79,14 +80,14 @@ func TestPolicy_HostByDNS(t *testing.T) {
 		t.Cleanup(func() { l.Close() })
 		fmt.Fprintf(&backends, "    - {protocol: imap, host: 127.0.0.%d, port: %d}\n", n+2, l.Addr().(*net.TCPAddr).Port)
 	}
-	runApp(t, dir, fmt.Sprintf(`failure_delay: 0s
+	a := runApp(t, dir, fmt.Sprintf(`failure_delay: 0s
 dovecot: {listeners: [{address: "unix:%s"}]}
 control: {address: "", http: ""}
 director: {script: %q, network: true, timeout: 1s}
 affinity: {mode: "off"} # else users stay where they are while DNS changes
 backend_server_monitoring:
   backend_servers:
-%s`, sock, script, backends.String()), func(a *app) { a.dns = dns.Resolver() })
+%s`, sock, script, backends.String()), func(a *app) { a.policy.dns = dns.Resolver() })
 
 	p := dialAuth(t, sock)
 	to := func(host string) string { return `^OK\t.*\bproxy\b.*\bhost=` + regexp.QuoteMeta(host) + `\b` }
@@ -126,5 +127,10 @@ backend_server_monitoring:
 				expect(t, user, want)
 			}
 		})
+	}
+	w := httptest.NewRecorder()
+	a.metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if !regexp.MustCompile(`(?m)^usher_policy_network_seconds_count\{module="dns"\} [1-9]`).Match(w.Body.Bytes()) {
+		t.Error("no metric of the look-ups")
 	}
 }

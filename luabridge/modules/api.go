@@ -14,12 +14,12 @@ type Module struct {
 	Global bool
 	// Network: its functions reach the network, which director.network allows.
 	Network bool
-	// Field: how the examples name it; "": the name without nauthilus_.
-	Funcs  []Func
-	Values []Value
-	Types  []Type
-	// Finish, if set, completes the table of one state.
+	Funcs   []Func
+	Values  []Value
+	Types   []Type
+	// Finish, if set, completes the table of one state, with what Fields says.
 	Finish func(L *lua.LState, t *lua.LTable)
+	Fields []Field
 }
 
 // A Func is one function of a module, or one method of a type.
@@ -42,7 +42,7 @@ type Func struct {
 type Value struct {
 	Name  string
 	Value lua.LValue
-	Doc   string
+	Doc   string // "": its name says it
 }
 
 // A Type is a kind of userdata that functions return.
@@ -109,6 +109,19 @@ var All = []*Module{
 	&contextModule,
 	&dnsModule,
 	&httpModule,
+	bruteForceModule,
+	&httpRequestModule,
+	&httpResponseModule,
+	&keysModule,
+	ldapModule,
+	mailModule,
+	&miscModule,
+	&otelModule,
+	&passwordModule,
+	&prometheusModule,
+	&psnetModule,
+	&redisModule,
+	softWhitelistModule,
 	&utilModule,
 	&usherModule,
 }

@@ -22,6 +22,7 @@ import (
 	"usher/luabridge/budget"
 	"usher/luabridge/maps"
 	"usher/proxy"
+	"usher/proxy/passdb"
 )
 
 // A Checker tries a connection to a backend. The monitor implements it.
@@ -43,11 +44,15 @@ type Meter interface {
 type Deps struct {
 	Log          *zap.Logger
 	Checker      Checker
-	DenyUnlisted bool     // unlisted_backends: deny
-	Env          []string // names that os.getenv may read
-	Cache        *Store   // of nauthilus_cache; must be set
-	Network      bool     // director.network
-	Meter        Meter    // nil: none
+	DenyUnlisted bool            // unlisted_backends: deny
+	Env          []string        // names that os.getenv may read
+	Cache        *Store          // of nauthilus_cache; must be set
+	Network      bool            // director.network
+	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
+	Redis        *Redis          // nil: none
+	Nonce        []byte          // of nauthilus_password's hashes
+	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
+	Meter        Meter           // nil: none
 	// HTTP carries the requests of glua_http; nil: one NewTransport for the process.
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.

@@ -45,7 +45,14 @@ func newResponse(L *lua.LState, r *http.Response, body string) (*lua.LUserData, 
 	if len(r.Header) > maxAnswers {
 		return nil, fmt.Errorf("the answer has over %d header fields", maxAnswers)
 	}
-	take(L, 10*len(r.Header), 1024+256*len(r.Header))
+	bytes := 1024
+	for name, values := range r.Header {
+		bytes += 256 + len(name)
+		for _, v := range values {
+			bytes += 16 + len(v)
+		}
+	}
+	take(L, 10*len(r.Header)+bytes/64, bytes)
 	headers := L.CreateTable(0, len(r.Header))
 	for name := range r.Header {
 		headers.RawSetString(name, lua.LString(r.Header.Get(name)))

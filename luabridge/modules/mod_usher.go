@@ -92,7 +92,7 @@ print(usher.assigned("bob@example.org")) --> nil`,
 		{
 			Name: "map", Do: usherMap,
 			Sig: "(file: string) -> map: usher_map",
-			Doc: "Returns the map of a file of keys and values (see Maps), relative to the script's folder. It is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is broken or gone, the old content stays, and the log says why. " +
+			Doc: "Returns the map of a file of keys and values (docs/maps.md says how they are written), relative to the script's folder. It is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is broken or gone, the old content stays, and the log says why. " +
 				"Raises an error when the file was never good, and when a request may not wait until it is read: the next one finds it. A name must not contain `..`; a process has 1000 maps at most.",
 			Example: `local usher = require("usher")
 local moved = usher.map("moved.map")
@@ -119,28 +119,29 @@ if server then usher.select(server) end`,
 			Sig: "(text?: string)",
 			Doc: "Refuses the login. The client sees a wrong password, or the text, of which 4096 bytes are shown at most.",
 			Example: `local usher = require("usher")
-if request.protocol == "pop3" then usher.deny("POP3 is closed; use IMAP") end`,
+if request.ssl == "" then usher.deny("Please turn TLS on") end`,
 		},
 		{
 			Name: "hold", Do: usherHold,
 			Sig: "(seconds: number)",
 			Doc: "Lets the login wait, more than 0 and at most 3600 seconds, and asks the policy again then, until `limits.hold` is over and the login is told to try later. A refusal and `usher.tempfail` come first. Look-ups of doveadm do not wait.",
 			Example: `local usher = require("usher")
-if #usher.servers() == 0 then usher.hold(2) end`,
+if #usher.servers() < 3 then usher.hold(2) end`,
 		},
 		{
 			Name: "tempfail", Do: usherTempfail,
 			Sig: "(text?: string)",
 			Doc: "Tells the login to try later, whatever is selected; only a refusal comes first. The text, 4096 bytes at most, stands as `error` in the decision's log line; the client does not see it. It is no fault of the policy, and not counted as one.",
 			Example: `local usher = require("usher")
-if #usher.servers() == 0 then usher.tempfail("all of the site is down") end`,
+if #usher.servers() < 3 then usher.tempfail("half of the site is down") end`,
 		},
 		{
 			Name: "log", Do: usherLog,
 			Sig: "(text: any)",
 			Doc: "Writes a log line of level info, with the script's name and the decision's id; 4096 bytes of the text at most, and a hundred lines of one run.",
 			Example: `local usher = require("usher")
-usher.log("asked about " .. request.account)`,
+usher.log("asked about " .. request.account)
+print("logged") --> logged`,
 		},
 	},
 }

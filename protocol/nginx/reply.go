@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,4 +132,41 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// roomForHeaders is what nginx reads of an answer, 1 KiB, less what net/http adds:
+// the status line, Date, Content-Length and Connection, 110 bytes.
+const roomForHeaders = 1024 - 128
+
+// changeHeaders does what the policy wants of the answer's headers, those of
+// usher left alone, as far as there is room. It returns how many changes had none.
+func changeHeaders(h http.Header, changes []proxy.HeaderChange) (dropped int) {
+	used := func() (n int) {
+		for name, values := range h {
+			for _, v := range values {
+				n += len(name) + len(": \r\n") + len(v)
+			}
+		}
+		return n
+	}
+	for _, c := range changes {
+		if c.Valid() != nil {
+			continue // refused where it was made
+		}
+		name := http.CanonicalHeaderKey(c.Name)
+		old := h[name]
+		switch c.Op {
+		case proxy.HeaderSet:
+			h[name] = []string{c.Value}
+		case proxy.HeaderAdd:
+			h[name] = append(slices.Clone(old), c.Value)
+		case proxy.HeaderRemove:
+			delete(h, name)
+		}
+		if used() > roomForHeaders {
+			h[name] = old
+			dropped++
+		}
+	}
+	return dropped
 }

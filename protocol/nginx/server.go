@@ -142,8 +142,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	r, err := parseRequest(hr.Header)
+	r.URI = hr.RequestURI
 	d := s.decide(hr, r, err)
 	s.write(hr.Context(), h, r, &d)
+	if dropped := changeHeaders(h, d.Header); dropped > 0 {
+		s.log.Warn("headers of the policy dropped: nginx reads 1 KiB", zap.String("id", d.ID), zap.Int("headers", dropped))
+	}
 	w.WriteHeader(http.StatusOK)
 }
 

@@ -1,0 +1,341 @@
+package modules
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	lua "github.com/yuin/gopher-lua"
+	"go.uber.org/zap"
+)
+
+// Bounds of what scripts may make: metrics, and label values of one. Beyond them
+// nothing is counted: a label that holds a user's name would fill the memory.
+const (
+	maxMetrics     = 200
+	maxSeries      = 1000
+	maxMetricLabel = 128 // bytes of a label's value
+)
+
+// Prometheus has the metrics that scripts made: one a process, which reloads
+// leave alone.
+type Prometheus struct {
+	registry prometheus.Registerer
+
+	mu     sync.Mutex
+	vecs   map[string]*metric
+	warned map[string]bool // what was complained of once
+}
+
+type metric struct {
+	kind    string
+	labels  []string
+	counter *prometheus.CounterVec
+	gauge   *prometheus.GaugeVec
+	observe prometheus.ObserverVec
+
+	mu     sync.Mutex
+	series map[string]bool
+}
+
+// NewPrometheus makes an empty one, whose metrics appear in r.
+func NewPrometheus(r prometheus.Registerer) *Prometheus {
+	return &Prometheus{registry: r, vecs: map[string]*metric{}, warned: map[string]bool{}}
+}
+
+var luaBuckets = prometheus.ExponentialBuckets(0.001, 1.75, 15)
+
+// create makes a metric, or finds one of the same kind and labels.
+func (p *Prometheus) create(kind, name, help string, labels []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.vecs[name]; m != nil {
+		if m.kind != kind || !slices.Equal(m.labels, labels) {
+			return fmt.Errorf("metric %q is there already, a %s with other labels or of another kind", name, m.kind)
+		}
+		return nil
+	}
+	if len(p.vecs) >= maxMetrics {
+		return fmt.Errorf("there are %d metrics of scripts, at most", maxMetrics)
+	}
+	m := &metric{kind: kind, labels: labels, series: map[string]bool{}}
+	var c prometheus.Collector
+	switch kind {
+	case "counter":
+		m.counter = prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		c = m.counter
+	case "gauge":
+		m.gauge = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+		c = m.gauge
+	case "histogram":
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: luaBuckets}, labels)
+		m.observe, c = v, v
+	default:
+		v := prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: name, Help: help}, labels)
+		m.observe, c = v, v
+	}
+	if err := p.registry.Register(c); err != nil {
+		return fmt.Errorf("metric %q: %w", name, err)
+	}
+	p.vecs[name] = m
+	return nil
+}
+
+func (p *Prometheus) find(kind, name string) *metric {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.vecs[name]; m != nil && m.kind == kind {
+		return m
+	}
+	return nil
+}
+
+// once reports whether this complaint is a new one.
+func (p *Prometheus) once(what string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.warned[what] || len(p.warned) >= maxMetrics {
+		return false
+	}
+	p.warned[strings.Clone(what)] = true
+	return true
+}
+
+// room reports whether the metric may have these label values.
+func (m *metric) room(values []string) bool {
+	key := strings.Join(values, "\x00")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.series[key] {
+		return true
+	}
+	if len(m.series) >= maxSeries {
+		return false
+	}
+	m.series[key] = true
+	return true
+}
+
+const timerType = "nauthilus_prometheus_timer"
+
+type timer struct {
+	began    time.Time
+	observer prometheus.Observer // nil: a dry run
+}
+
+// prometheusModule is nauthilus_prometheus.
+var prometheusModule = Module{
+	Name: "nauthilus_prometheus", Global: true,
+	Doc: "Metrics of the script's own, at `/metrics` beside usher's. They stay over reloads. Make them in an init script. 200 metrics at most, each with 1000 different label values: what is beyond is not counted. Names that begin with `usher_` are usher's.",
+	Funcs: []Func{
+		createMetric("counter"), createMetric("gauge"), createMetric("histogram"), createMetric("summary"),
+		countMetric("increment_counter", "counter", "Adds one to a counter.", func(m *metric, values []string) { m.counter.WithLabelValues(values...).Inc() }),
+		countMetric("touch_counter", "counter", "Makes a counter appear, with the value 0.", func(m *metric, values []string) { m.counter.WithLabelValues(values...) }),
+		countMetric("increment_gauge", "gauge", "Adds one to a gauge.", func(m *metric, values []string) { m.gauge.WithLabelValues(values...).Inc() }),
+		countMetric("decrement_gauge", "gauge", "Takes one from a gauge.", func(m *metric, values []string) { m.gauge.WithLabelValues(values...).Dec() }),
+		gaugeMetric("add_gauge", "Adds a number to a gauge.", prometheus.Gauge.Add),
+		gaugeMetric("sub_gauge", "Takes a number from a gauge.", prometheus.Gauge.Sub),
+		gaugeMetric("set_gauge", "Sets a gauge.", prometheus.Gauge.Set),
+		startTimer("histogram"), startTimer("summary"),
+		{Name: "stop_timer", Do: stopTimer,
+			Sig: `(timer: userdata?)`, Doc: "Adds the seconds since the timer's start to its histogram or summary. nil does nothing.",
+			Example: "local prometheus = require(\"nauthilus_prometheus\")\nprometheus.create_histogram_vec(\"site_seconds\", \"How long it took.\", {\"site\"})\nlocal timer = prometheus.start_histogram_timer(\"site_seconds\", {site = \"north\"})\nprometheus.stop_timer(timer)\nprint(\"stopped\") --> stopped"},
+	},
+	Types: []Type{{Name: timerType, Doc: "A timer that runs."}},
+}
+
+func promExample(kind, call string) string {
+	return "local prometheus = require(\"nauthilus_prometheus\")\nprometheus.create_" + kind + "_vec(\"site_" + kind + "\", \"Logins by site.\", {\"site\"})\n" + call + "\nprint(\"done\") --> done"
+}
+
+func createMetric(kind string) Func {
+	name := "create_" + kind + "_vec"
+	return Func{
+		Name: name,
+		Do: func(L *lua.LState) int {
+			metricName := checkText(L, 1, name)
+			help := checkText(L, 2, name)
+			var labels []string
+			if t, ok := L.Get(3).(*lua.LTable); ok {
+				each(L, t, func(_, v lua.LValue) { labels = append(labels, v.String()) })
+			} else if L.Get(3) != lua.LNil {
+				argError(L, 3, name, "table of label names")
+			}
+			c := CallOf(L)
+			err := validMetric(metricName, labels)
+			if err == nil && !c.Query.DryRun && c.Prom != nil {
+				take(L, 500, 4096)
+				err = c.Prom.create(kind, strings.Clone(metricName), strings.Clone(help), labels)
+			}
+			if err != nil {
+				L.RaiseError("%s: %s", name, c.Shown(err.Error(), 200))
+			}
+			return 0
+		},
+		Sig:     `(name: string, help: string, labels?: string[])`,
+		Doc:     "Makes a " + kind + " with these label names. One that is there already, with the same labels, stays.",
+		Example: promExample(kind, "prometheus.create_"+kind+"_vec(\"site_"+kind+"\", \"Logins by site.\", {\"site\"})"),
+	}
+}
+
+// validMetric checks names as Prometheus has them.
+func validMetric(name string, labels []string) error {
+	isName := func(s string) bool {
+		return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
+			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_')
+		}) && (s[0] < '0' || s[0] > '9')
+	}
+	switch {
+	case !isName(name):
+		return fmt.Errorf("bad name %q; expected letters, digits and underscores", name)
+	case strings.HasPrefix(name, "usher_"):
+		return errors.New("names that begin with usher_ are usher's own")
+	case len(labels) > 16:
+		return errors.New("over 16 labels")
+	}
+	for i, l := range labels {
+		if !isName(l) || strings.HasPrefix(l, "__") || slices.Contains(labels[:i], l) {
+			return fmt.Errorf("bad label %q; expected letters, digits and underscores, each once", l)
+		}
+	}
+	return nil
+}
+
+// checkText is an argument that must be a string.
+func checkText(L *lua.LState, n int, function string) string {
+	s, ok := L.Get(n).(lua.LString)
+	if !ok {
+		argError(L, n, function, "string")
+	}
+	take(L, 1+len(s)/64, len(s))
+	return string(s)
+}
+
+// metricOf finds a metric and the values of its labels, which are the function's
+// argument n. nil: there is nothing to count.
+func metricOf(L *lua.LState, function, kind string, n int) (*metric, []string) {
+	name, c := checkText(L, 1, function), CallOf(L)
+	given, _ := L.Get(n).(*lua.LTable)
+	if given == nil && L.Get(n) != lua.LNil {
+		argError(L, n, function, "table of label values")
+	}
+	if c.Query.DryRun || c.Prom == nil {
+		return nil, nil
+	}
+	take(L, 50, 256)
+	m := c.Prom.find(kind, name)
+	if m == nil {
+		if c.Prom.once(kind + " " + name) {
+			c.LogLine(zap.WarnLevel, zap.String("text", fmt.Sprintf("%s: there is no %s %q; make it in an init script", function, kind, c.Shown(name, 64))))
+		}
+		return nil, nil
+	}
+	values := make([]string, len(m.labels))
+	left := 0
+	if given != nil {
+		each(L, given, func(k, v lua.LValue) {
+			i := -1
+			switch k := k.(type) {
+			case lua.LString:
+				i = slices.Index(m.labels, string(k))
+			case lua.LNumber: // a list, in the order of the labels
+				if n := int(k); lua.LNumber(n) == k && n >= 1 && n <= len(m.labels) {
+					i = n - 1
+				}
+			}
+			if i < 0 {
+				L.RaiseError("%s: %q is no label of %s; expected %s", function, c.Shown(k.String(), 64), name, strings.Join(m.labels, ", "))
+			}
+			text := v.String()
+			values[i] = strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxMetricLabel)]), "?")
+			left++
+		})
+	}
+	if left != len(m.labels) {
+		L.RaiseError("%s: %d labels of %s are given; expected %s", function, left, name, strings.Join(m.labels, ", "))
+	}
+	if !m.room(values) {
+		if c.Prom.once("series of " + name) {
+			c.LogLine(zap.WarnLevel, zap.String("text", fmt.Sprintf("metric %s: over %d different label values, the others are not counted", name, maxSeries)))
+		}
+		return nil, nil
+	}
+	return m, values
+}
+
+func countMetric(name, kind, doc string, do func(*metric, []string)) Func {
+	return Func{
+		Name: name,
+		Do: func(L *lua.LState) int {
+			if m, values := metricOf(L, name, kind, 2); m != nil {
+				do(m, values)
+			}
+			return 0
+		},
+		Sig: `(name: string, labels?: table<string, string>)`, Doc: doc + " All its labels must be given.",
+		Example: promExample(kind, "prometheus."+name+"(\"site_"+kind+"\", {site = \"north\"})"),
+	}
+}
+
+func gaugeMetric(name, doc string, do func(prometheus.Gauge, float64)) Func {
+	return Func{
+		Name: name,
+		Do: func(L *lua.LState) int {
+			n, ok := L.Get(2).(lua.LNumber)
+			if !ok {
+				argError(L, 2, name, "number")
+			}
+			if m, values := metricOf(L, name, "gauge", 3); m != nil && !math.IsNaN(float64(n)) {
+				do(m.gauge.WithLabelValues(values...), float64(n))
+			}
+			return 0
+		},
+		Sig: `(name: string, n: number, labels?: table<string, string>)`, Doc: doc + " All its labels must be given.",
+		Example: promExample("gauge", "prometheus."+name+"(\"site_gauge\", 3, {site = \"north\"})"),
+	}
+}
+
+func startTimer(kind string) Func {
+	name := "start_" + kind + "_timer"
+	return Func{
+		Name: name,
+		Do: func(L *lua.LState) int {
+			m, values := metricOf(L, name, kind, 2)
+			if m == nil {
+				if CallOf(L).Query.DryRun {
+					L.Push(&lua.LUserData{Value: &timer{}, Metatable: lua.LNil})
+					return 1
+				}
+				L.Push(lua.LNil)
+				return 1
+			}
+			L.Push(&lua.LUserData{Value: &timer{time.Now(), m.observe.WithLabelValues(values...)}, Metatable: lua.LNil})
+			return 1
+		},
+		Sig:     `(name: string, labels?: table<string, string>) -> timer: userdata?`,
+		Doc:     "Starts a timer for a " + kind + "; nil if there is no such metric.",
+		Example: promExample(kind, "local timer = prometheus."+name+"(\"site_"+kind+"\", {site = \"north\"})\nprometheus.stop_timer(timer)"),
+	}
+}
+
+func stopTimer(L *lua.LState) int {
+	switch v := L.Get(1).(type) {
+	case *lua.LNilType:
+	case *lua.LUserData:
+		t, ok := v.Value.(*timer)
+		if !ok {
+			argError(L, 1, "stop_timer", "timer")
+		}
+		if t.observer != nil {
+			t.observer.Observe(time.Since(t.began).Seconds())
+		}
+	default:
+		argError(L, 1, "stop_timer", "timer")
+	}
+	return 0
+}
