@@ -79,7 +79,8 @@ type policyParts struct {
 	dns   modules.Resolver // nil: the system's
 }
 
-// newPolicyParts makes them, the metrics appearing in registry.
+// newPolicyParts makes them, the metrics appearing in registry. Who runs them runs
+// maps too.
 func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts {
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand

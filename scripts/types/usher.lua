@@ -139,11 +139,11 @@ function usher.sticky(servers, key) end
 ---@return string? err
 function usher.assigned(user) end
 
----Returns the map of a file of keys and values (see Maps), relative to the script's folder. It is read once for the process,
----at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is
----broken or gone, the old content stays, and the log says why. Raises an error when the file was never good, and when a
----request may not wait until it is read: the next one finds it. A name must not contain `..`; a process has 1000 maps at
----most.
+---Returns the map of a file of keys and values (docs/maps.md says how they are written), relative to the script's folder. It
+---is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within
+---about two seconds; while it is broken or gone, the old content stays, and the log says why. Raises an error when the file
+---was never good, and when a request may not wait until it is read: the next one finds it. A name must not contain `..`; a
+---process has 1000 maps at most.
 ---
 ---```lua
 ---local usher = require("usher")
