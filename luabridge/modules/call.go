@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"usher/luabridge/budget"
+	"usher/luabridge/maps"
 	"usher/proxy"
 	"usher/proxy/passdb"
 )
@@ -59,7 +60,9 @@ type Deps struct {
 	// Clock is what scripts take for the time; nil: time.Now.
 	Clock func() time.Time
 	// Rotation is usher.round_robin's; nil: one of these Deps alone.
-	Rotation    *Rotation
+	Rotation *Rotation
+	// Maps has the files of usher.map; nil: there are none.
+	Maps        *maps.Registry
 	Debug       bool // log.level is debug
 	LogLevel    string
 	LogFormat   string
@@ -84,6 +87,7 @@ type Call struct {
 	Query  *proxy.Query
 	Script string // the filter's name
 	By     string // the same, as decisions have it
+	Dir    string // the folder of its file
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
 	// Quiet: nothing is logged.
@@ -104,6 +108,9 @@ type Call struct {
 	// Offline: a network call was refused since this is a dry run, so that what the
 	// script did then says little.
 	Offline bool
+	// Loading, if not nil, is closed when a map is read that the script wanted and
+	// did not get in time.
+	Loading <-chan struct{}
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
 	filter     serverFilter   // of usher.servers, the last time
