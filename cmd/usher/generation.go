@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type generation struct {
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
 	lua      *luabridge.Director
+	redis    *modules.Redis // of policies; nil: they reach no network
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -250,17 +252,43 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 	if err != nil {
 		return nil, err
 	}
+	poolSize := c.PoolSize
+	if c.Network {
+		if g.redis, err = modules.NewRedis(redisOptions(&cfg.Redis)); err != nil {
+			return nil, err
+		}
+		poolSize = cmp.Or(poolSize, waitingStates*runtime.GOMAXPROCS(0))
+	}
 	return luabridge.New(luabridge.Options{
-		Filters: filters, Features: features, Init: inits, PoolSize: c.PoolSize, PackagePath: c.PackagePath,
+		Filters: filters, Features: features, Init: inits, PoolSize: poolSize, PackagePath: c.PackagePath,
 		Limits:   budget.Limits{Steps: c.Steps, Memory: int(c.Memory), Time: c.Timeout},
 		Observer: p.metrics, Probe: allUp(serversOf(cfg)),
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
 			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers,
-			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
+			Network: c.Network, Redis: g.redis, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
+}
+
+// waitingStates is how many Lua states there are for each core where policies wait
+// for the network.
+const waitingStates = 64
+
+func redisOptions(c *config.Redis) modules.RedisOptions {
+	o := modules.RedisOptions{
+		DB: c.DB, Username: c.Username, Password: c.Password, TLS: c.TLS, CA: c.CA, Cert: c.Cert, Key: c.Key,
+		SentinelMaster: c.SentinelMaster, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
+	}
+	for _, a := range c.Addresses {
+		text := a.Addr
+		if a.Network == "unix" {
+			text = "unix:" + text
+		}
+		o.Addresses = append(o.Addresses, text)
+	}
+	return o
 }
 
 // director is what the pipeline asks: the built-in policy does not need its Lua.
@@ -396,5 +424,8 @@ wait:
 		}
 	}
 	g.cancel()
+	if g.redis != nil {
+		g.redis.Close()
+	}
 	return <-g.done
 }

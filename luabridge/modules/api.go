@@ -120,6 +120,7 @@ var All = []*Module{
 	&passwordModule,
 	&prometheusModule,
 	&psnetModule,
+	&redisModule,
 	softWhitelistModule,
 	&utilModule,
 	&usherModule,

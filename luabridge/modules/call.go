@@ -55,6 +55,8 @@ type Deps struct {
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
 	DNS Resolver
+	// Redis is what nauthilus_redis reaches; nil: none.
+	Redis *Redis
 	// Clock is what scripts take for the time; nil: time.Now.
 	Clock       func() time.Time
 	Debug       bool // log.level is debug
