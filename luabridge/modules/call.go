@@ -49,7 +49,6 @@ type Deps struct {
 	Cache        *Store          // of nauthilus_cache; must be set
 	Network      bool            // director.network
 	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
-	Redis        *Redis          // nil: none
 	Nonce        []byte          // of nauthilus_password's hashes
 	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
 	Meter        Meter           // nil: none
@@ -57,6 +56,8 @@ type Deps struct {
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
 	DNS Resolver
+	// Redis is what nauthilus_redis reaches; nil: none.
+	Redis *Redis
 	// Clock is what scripts take for the time; nil: time.Now.
 	Clock func() time.Time
 	// Rotation is usher.round_robin's; nil: one of these Deps alone.
