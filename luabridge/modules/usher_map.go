@@ -12,8 +12,8 @@ import (
 const mapType = "usher_map"
 
 var mapTypes = Type{
-	Name: mapType,
-	Doc:  "A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.",
+	Name: mapType, Call: mapGet,
+	Doc: "A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.",
 	Methods: []Func{{
 		Name: "get", Do: mapGet,
 		Sig: "(key: string, default?: any) -> value: any",
@@ -85,9 +85,4 @@ func mapGet(L *lua.LState) int {
 	take(L, len(value)/64, 16+len(value))
 	L.Push(lua.LString(value))
 	return 1
-}
-
-// callMaps lets scripts call a map.
-func callMaps(L *lua.LState, _ *lua.LTable) {
-	L.GetTypeMetatable(mapType).(*lua.LTable).RawSetString("__call", L.NewFunction(mapGet))
 }
