@@ -35,18 +35,28 @@ func usherMap(L *lua.LState) int {
 	if c.Maps == nil {
 		L.RaiseError("usher.map: there are no maps here")
 	}
-	take(L, 50+min(len(name), maxFileName)/8, 256)
+	take(L, 20+min(len(name), maxFileName)/8, 256)
+	m := c.Maps.Ready(c.Dir, string(name))
+	if m == nil {
+		m = c.openMap(L, string(name))
+	}
+	L.Push(newObject(L, mapType, m))
+	return 1
+}
+
+// openMap opens a map that may have to be read first. What goes wrong it raises.
+func (c *Call) openMap(L *lua.LState, name string) *maps.Map {
+	take(L, 200, 2048)
 	ctx, cancel := context.WithDeadline(c.Ctx, c.End)
-	m, err := c.Maps.Open(ctx, c.Dir, string(name))
-	cancel()
+	defer cancel()
+	m, err := c.Maps.Open(ctx, c.Dir, name)
 	if err != nil {
 		if loading := (*maps.Loading)(nil); errors.As(err, &loading) {
 			c.Loading = loading.Done
 		}
 		L.RaiseError("usher.map: %s", c.Shown(err.Error(), MaxText))
 	}
-	L.Push(newObject(L, mapType, m))
-	return 1
+	return m
 }
 
 // maxFileName is how much of a file's name is looked at, in bytes.
