@@ -36,11 +36,10 @@ var exampleFakes = []func(*testing.T, *modules.Deps){
 		d.Redis = r
 	},
 	func(t *testing.T, d *modules.Deps) {
-		r, err := maps.Given(map[string]string{"moved.map": "alice@example.org 192.0.2.12\n"})
-		if err != nil {
+		var err error
+		if d.Maps, err = maps.Given(map[string]string{"moved.map": "alice@example.org 192.0.2.12\n"}); err != nil {
 			t.Fatal(err)
 		}
-		d.Maps = r
 	},
 	func(t *testing.T, d *modules.Deps) { d.DNS = servers.StartDNS(t, exampleRecords...).Resolver() },
 }

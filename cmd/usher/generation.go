@@ -65,7 +65,7 @@ type parts struct {
 
 func newParts(log *zap.Logger, store *affinity.Memory) parts {
 	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
-	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(log.Named("policy"), metrics.Registerer())}
+	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
 }
 
 // policyParts are what policies share on purpose, or what costs to make.
@@ -84,7 +84,10 @@ type policyParts struct {
 func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts {
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand
-	return policyParts{cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
+	return policyParts{
+		cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log.Named("policy")),
+		prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport(),
+	}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -270,7 +273,8 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps,
+			Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
 			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})

@@ -21,7 +21,7 @@ func TestBackendServer(t *testing.T) {
 	}
 	has := map[string]bool{}
 	fields.ForEach(func(k, _ lua.LValue) { has[k.String()] = true })
-	for _, name := range []string{"weight", "tags", "assigned"} { // serverFields, which a request makes
+	for _, name := range []string{"weight", "tags", "assigned"} { // of serverFields
 		has[name] = true
 	}
 	var said []string

@@ -72,6 +72,10 @@ func (c *Call) scriptOf(a redisArgs) (s redisScript, err error) {
 		if c.Redis != nil {
 			s.source, known = c.Redis.script(s.name)
 		}
+		if !known && c.Query.DryRun { // an init script would have uploaded it
+			c.Offline = true
+			return s, errOffline
+		}
 		if !known {
 			return s, fmt.Errorf("could not find script with name %s", c.Shown(s.name, 64))
 		}
