@@ -47,7 +47,7 @@ func TestUsher_Map(t *testing.T) {
 	for statement, want := range map[string]string{
 		`usher.map()`:                 "bad argument #1 to map (string expected, got no value)",
 		`usher.map("n")`:              `usher.map: no map "n" is given`,
-		`usher.map("../m")`:           `usher.map: the file's name "../m" goes up with ..`,
+		`usher.map("../m")`:           `usher.map: the file's name "../m" has a part .. in it`,
 		`usher.map("m"):get()`:        "bad argument #2 to get (string expected, got no value)",
 		`usher.map("m"):get(1)`:       "bad argument #2 to get (string expected, got number): 1",
 		`usher.map("m").get({}, "x")`: "bad argument #1 to get (usher_map expected, got table)",

@@ -12,9 +12,8 @@ import (
 // usherModule is usher, our own module: what policies always need.
 var usherModule = Module{
 	Name: "usher", Global: true,
-	Doc:    "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
-	Types:  []Type{mapTypes},
-	Finish: callMaps,
+	Doc:   "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
+	Types: []Type{mapTypes},
 	Funcs: []Func{
 		{
 			Name: "servers", Do: usherServers,
