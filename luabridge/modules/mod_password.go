@@ -18,7 +18,7 @@ var passwordModule = Module{
 	Funcs: []Func{
 		{Name: "compare_passwords", Do: comparePasswords,
 			Sig:     `(hash: string, password: string) -> equal: boolean, err: string?`,
-			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text.",
+			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text; so is what is longer than 4096 bytes.",
 			Example: "local password = require(\"nauthilus_password\")\nprint(password.compare_passwords(\"{SHA256}A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEcoeE=\", \"b\")) --> false\tnil"},
 		{Name: "check_password_policy", Do: checkPasswordPolicy,
 			Sig:     `(policy: {min_length?: integer, min_upper?: integer, min_lower?: integer, min_number?: integer, min_special?: integer}, password: string) -> good: boolean`,

@@ -192,7 +192,7 @@ func createMetric(kind string) Func {
 			return 0
 		},
 		Sig:     `(name: string, help: string, labels?: string[])`,
-		Doc:     "Makes a " + kind + " with these label names. One that is there already, with the same labels, stays.",
+		Doc:     "Makes a " + kind + " with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes at most.",
 		Example: promExample(kind, "prometheus.create_"+kind+"_vec(\"site_"+kind+"\", \"Logins by site.\", {\"site\"})"),
 	}
 }
