@@ -123,6 +123,7 @@ var All = []*Module{
 	&prometheusModule,
 	&psnetModule,
 	&redisModule,
+	&regexpModule,
 	softWhitelistModule,
 	&timeModule,
 	&utilModule,
