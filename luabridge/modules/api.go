@@ -128,6 +128,7 @@ var All = []*Module{
 	&prometheusModule,
 	&psnetModule,
 	&redisModule,
+	&regexpModule,
 	softWhitelistModule,
 	&timeModule,
 	&utilModule,
