@@ -201,7 +201,7 @@ func createMetric(kind string) Func {
 func validMetric(name string, labels []string) error {
 	isName := func(s string) bool {
 		return s != "" && len(s) <= maxMetricName && !strings.ContainsFunc(s, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_')
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_'
 		}) && (s[0] < '0' || s[0] > '9')
 	}
 	switch {

@@ -143,7 +143,7 @@ func utilToBoolean(L *lua.LState) int {
 	if v == lua.LNil {
 		argError(L, 1, "toboolean", "string")
 	}
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case lua.LString:
 		text = string(v[:min(len(v), len("false")+1)])
