@@ -19,7 +19,7 @@ nauthilus_password = {}
 ---@return string? err
 function nauthilus_password.compare_passwords(hash, password) end
 
----Whether a password has as many characters of each kind as the policy wants.
+---Whether a password has as many characters of each kind, and in all as many bytes, as the policy wants.
 ---
 ---```lua
 ---local password = require("nauthilus_password")

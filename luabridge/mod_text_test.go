@@ -1,0 +1,39 @@
+package luabridge
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"usher/luabridge/modules"
+	"usher/proxy"
+)
+
+// Nauthilus' functions take a number for a text, as Lua's own do, and a text that
+// is a number for one: the environment and Redis give texts.
+func TestNumbersAndTexts(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	v := ask(t, `
+		nauthilus_builtin.status_message_set(403)
+		nauthilus_builtin.custom_log_add(7, 1.5)
+		local result = nauthilus_backend_result.new()
+		result:account_field(12)
+		assert(result:account_field() == "12")
+		assert(nauthilus_password.generate_password_hash(1) == nauthilus_password.generate_password_hash("1"))
+		nauthilus_prometheus.create_gauge_vec("load", "Load.", {})
+		nauthilus_prometheus.set_gauge("load", "2.5", {})
+		nauthilus_prometheus.add_gauge("load", " 1 ", {})
+		for _, bad in ipairs({"", "x", "nan", "inf", "1 2", ("1"):rep(100)}) do assert(not pcall(nauthilus_prometheus.set_gauge, "load", bad, {}), bad) end`,
+		query("alice"), func(o *Options) { o.Deps.Prom = modules.NewPrometheus(registry) })
+	if v.Text != "403" {
+		t.Errorf("text %q", v.Text)
+	}
+	if diff := cmp.Diff([]proxy.Attr{{Name: "7", Value: "1.5"}}, v.Logs); diff != "" {
+		t.Error(diff)
+	}
+	got, err := registry.Gather()
+	if err != nil || len(got) != 1 || got[0].GetMetric()[0].GetGauge().GetValue() != 3.5 {
+		t.Error(got, err)
+	}
+}
