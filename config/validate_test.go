@@ -97,7 +97,7 @@ backend_server_monitoring:
   backend_servers:
     - {protocol: imap, host: 127.0.0.2, port: 143, deep_check: true}
     - {protocol: imap, host: 127.0.0.3, port: 143, deep_check: true}`, []string{
-			"dovecot.doveadm", "director.unlisted_backends", "redis.addresses",
+			"dovecot.doveadm", "director.unlisted_backends",
 			"backend_server_monitoring.backend_servers[].deep_check",
 		}},
 	} {
