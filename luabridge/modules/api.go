@@ -128,6 +128,7 @@ var All = []*Module{
 	&timeModule,
 	&utilModule,
 	&usherModule,
+	&yamlModule,
 }
 
 // Named returns the module of that name, or nil.
