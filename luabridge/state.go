@@ -437,6 +437,7 @@ var (
 // results, valid until the next run.
 func (s *state) run(sc *script, c *modules.Call, entry string) (results [3]lua.LValue, err error) {
 	L := s.L
+	c.Dir = sc.dir
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
 	c.Env = env

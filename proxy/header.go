@@ -45,7 +45,7 @@ func (h HeaderChange) Valid() error {
 	switch name := strings.ToLower(h.Name); {
 	case strings.HasPrefix(name, "auth-"):
 		return errors.New("headers Auth-… are usher's own")
-	case name == "connection", name == "content-length", name == "date", name == "keep-alive", name == "te", name == "trailer",
+	case name == "connection", name == "content-length", name == "date", name == "keep-alive", name == "proxy-connection", name == "te", name == "trailer",
 		name == "transfer-encoding", name == "upgrade":
 		return fmt.Errorf("header %s is the server's own", h.Name)
 	}

@@ -39,7 +39,7 @@ func TestDocuments(t *testing.T) {
 	}
 	example := func(f modules.Func) {
 		o := options()
-		o.Alone, o.Env = false, []string{"NO_SUCH_VARIABLE"}
+		o.Alone = false
 		for _, w := range Script(f.Name, "function nauthilus_call_filter(request) "+f.Example+"\nend", o) {
 			t.Errorf("%s\n%s", w, f.Example)
 		}

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"usher/luabridge/budget"
+	"usher/luabridge/maps"
 	"usher/proxy"
 	"usher/proxy/passdb"
 )
@@ -48,7 +49,6 @@ type Deps struct {
 	Cache        *Store          // of nauthilus_cache; must be set
 	Network      bool            // director.network
 	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
-	Redis        *Redis          // nil: none
 	Nonce        []byte          // of nauthilus_password's hashes
 	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
 	Meter        Meter           // nil: none
@@ -56,10 +56,14 @@ type Deps struct {
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
 	DNS Resolver
+	// Redis is what nauthilus_redis reaches; nil: none.
+	Redis *Redis
 	// Clock is what scripts take for the time; nil: time.Now.
 	Clock func() time.Time
 	// Rotation is usher.round_robin's; nil: one of these Deps alone.
-	Rotation    *Rotation
+	Rotation *Rotation
+	// Maps has the files of usher.map; nil: there are none.
+	Maps        *maps.Registry
 	Debug       bool // log.level is debug
 	LogLevel    string
 	LogFormat   string
@@ -84,6 +88,7 @@ type Call struct {
 	Query  *proxy.Query
 	Script string // the filter's name
 	By     string // the same, as decisions have it
+	Dir    string // the folder of its file
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
 	// Quiet: nothing is logged.
@@ -104,6 +109,9 @@ type Call struct {
 	// Offline: a network call was refused since this is a dry run, so that what the
 	// script did then says little.
 	Offline bool
+	// Loading, if not nil, is closed when a map is read that the script wanted and
+	// did not get in time.
+	Loading <-chan struct{}
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
 	filter     serverFilter   // of usher.servers, the last time

@@ -12,7 +12,8 @@ import (
 // usherModule is usher, our own module: what policies always need.
 var usherModule = Module{
 	Name: "usher", Global: true,
-	Doc: "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
+	Doc:   "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
+	Types: []Type{mapTypes},
 	Funcs: []Func{
 		{
 			Name: "servers", Do: usherServers,
@@ -22,9 +23,9 @@ var usherModule = Module{
 				"A service that no server is configured for (doveadm) gets one server of each host. " +
 				"Besides `host`, `port` and the like each has `weight`, `tags` (a new list at each read) and `assigned`, the number of users assigned to its host; one whose assignment has ended may count for another minute.",
 			Example: `local usher = require("usher")
-for _, server in ipairs(usher.servers()) do
-  print(server.host, server.weight) --> 192.0.2.11	100
-end --> 192.0.2.12	100
+local servers = usher.servers()
+print(#servers, servers[1].host, servers[1].port) --> 2	192.0.2.11	143
+print(servers[1].weight, #servers[1].tags, servers[1].assigned) --> 100	0	0
 print(#usher.servers({tag = "ssd"})) --> 0`,
 		},
 		{
@@ -67,7 +68,7 @@ print(a.host ~= b.host) --> true`,
 			Sig: "(servers: nauthilus_backend_server[]) -> server: nauthilus_backend_server?",
 			Doc: "Returns the server whose host has the fewest assigned users for its weight, or nil when there is none with a weight over 0. Among equals the hash of the assignment key decides. " + homes,
 			Example: `local usher = require("usher")
-local server = usher.assigned() == nil and usher.least_assigned(usher.servers())
+local server = usher.least_assigned(usher.servers())
 print(server.assigned) --> 0`,
 		},
 		{
@@ -86,6 +87,23 @@ print(server.host == usher.hash("example.org", usher.servers()).host) --> true`,
 			Example: `local usher = require("usher")
 print(usher.assigned()) --> nil
 print(usher.assigned("bob@example.org")) --> nil`,
+		},
+		{
+			Name: "map", Do: usherMap,
+			Sig: "(file: string) -> map: usher_map",
+			Doc: "Returns the map of a file of keys and values (docs/maps.md says how they are written), relative to the script's folder. It is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is broken or gone, the old content stays, and the log says why. " +
+				"Raises an error when the file was never good, and when a request may not wait until it is read: the next one finds it. A name must not contain `..`; a process has 1000 maps at most.",
+			Example: `local usher = require("usher")
+local moved = usher.map("moved.map")
+print(moved("alice@example.org")) --> 192.0.2.12`,
+		},
+		{
+			Name: "cidr", Do: usherCIDR,
+			Sig: "(set: string|string[], ip: string) -> inside: boolean",
+			Doc: "Reports whether an address is in a network, or in one of a list of networks; an address stands for itself. An IPv4 address in IPv6 form counts as IPv4. A text that is no address, and `\"\"`, is in none; a network that is none raises an error.",
+			Example: `local usher = require("usher")
+print(usher.cidr({"198.51.100.0/24", "192.0.2.0/28"}, request.client_ip)) --> true
+print(usher.cidr("2001:db8::/32", request.client_ip)) --> false`,
 		},
 		{
 			Name: "select", Do: usherSelect,
