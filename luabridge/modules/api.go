@@ -118,6 +118,7 @@ var All = []*Module{
 	bruteForceModule,
 	&httpRequestModule,
 	&httpResponseModule,
+	&inspectModule,
 	&jsonModule,
 	&keysModule,
 	ldapModule,
