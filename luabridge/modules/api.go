@@ -118,6 +118,7 @@ var All = []*Module{
 	bruteForceModule,
 	&httpRequestModule,
 	&httpResponseModule,
+	&inspectModule,
 	&jsonModule,
 	&keysModule,
 	ldapModule,
@@ -133,6 +134,7 @@ var All = []*Module{
 	&timeModule,
 	&utilModule,
 	&usherModule,
+	&yamlModule,
 }
 
 // Named returns the module of that name, or nil.
