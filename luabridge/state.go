@@ -225,7 +225,12 @@ func (s *state) front(name string) *lua.LTable {
 	mt := s.fronts[name]
 	if mt == nil {
 		if m := modules.Named(name); m != nil {
-			mt = modules.Sealed(s.L, m.Table(s.L))
+			t := m.Table(s.L)
+			mt = modules.Sealed(s.L, t)
+			// A module that can be called itself, as inspect.
+			if own, ok := t.Metatable.(*lua.LTable); ok {
+				mt.RawSetString("__call", own.RawGetString("__call"))
+			}
 			s.fronts[name] = mt
 		}
 	}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests that need no other server than Dovecot against
-# Dovecot 2.4, that of the current Debian stable, in a chroot that debootstrap
-# makes once (300 MB). Nothing is mounted, and no server runs, after it ended:
-# both live in namespaces of this run alone, however it ends.
+# Runs the end-to-end tests that need no other servers than Dovecot and Redis
+# against Dovecot 2.4 and Valkey, those of the current Debian stable, in a chroot
+# that debootstrap makes once (300 MB). Nothing is mounted, and no server runs,
+# after it ended: both live in namespaces of this run alone, however it ends.
 #
 # Usage: dovecot24.sh [FLAG OF THE TEST BINARY]...
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 suite=trixie
 mirror=http://deb.debian.org/debian
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-packages=dovecot-core,dovecot-imapd,dovecot-pop3d,dovecot-lmtpd,dovecot-managesieved,dovecot-submissiond
+packages=dovecot-core,dovecot-imapd,dovecot-pop3d,dovecot-lmtpd,dovecot-managesieved,dovecot-submissiond,valkey-server
 cache=/var/cache/usher-test
 root=$cache/$suite
 
@@ -31,6 +31,7 @@ why=$("${apart[@]}" bash -c 'mount -t tmpfs none /mnt && mount -t proc proc /pro
 # complete says whether the chroot is there and its programs run.
 complete() {
 	[ -d "$root" ] || return 1
+	[ -x "$root/usr/bin/valkey-server" ] || return 1
 	local version program
 	version=$(chroot "$root" dovecot --version 2>&1) && [[ $version == 2.4.* ]] || return 1
 	for program in imap-login pop3-login submission-login managesieve-login lmtp; do

@@ -7,7 +7,7 @@
 # /var/cache/usher-test, and the libraries that it depends on are installed.
 set -eu
 
-packages="nginx libnginx-mod-mail dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond dovecot-managesieved postfix lua5.1 gcc libc6-dev"
+packages="nginx libnginx-mod-mail dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond dovecot-managesieved redis-server postfix lua5.1 gcc libc6-dev"
 cache=/var/cache/usher-test
 exim=$cache/exim/usr/sbin/exim4
 

@@ -39,7 +39,7 @@ type generation struct {
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
 	lua      *luabridge.Director
-	redis    *modules.Redis // of policies
+	redis    *modules.Redis // of policies; nil: they reach no network
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	policies []string // files, for people
@@ -79,11 +79,15 @@ type policyParts struct {
 	dns   modules.Resolver // nil: the system's
 }
 
-// newPolicyParts makes them, the metrics appearing in registry.
+// newPolicyParts makes them, the metrics appearing in registry. Who runs them runs
+// maps too.
 func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts {
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand
-	return policyParts{cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log.Named("policy")), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
+	return policyParts{
+		cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log.Named("policy")),
+		prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport(),
+	}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -255,12 +259,12 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 	if err != nil {
 		return nil, err
 	}
-	if g.redis, err = newRedis(&cfg.Redis); err != nil {
-		return nil, err
-	}
 	poolSize := c.PoolSize
-	if poolSize == 0 && c.Network {
-		poolSize = networkStates * runtime.GOMAXPROCS(0)
+	if c.Network {
+		if g.redis, err = modules.NewRedis(redisOptions(&cfg.Redis)); err != nil {
+			return nil, err
+		}
+		poolSize = cmp.Or(poolSize, waitingStates*runtime.GOMAXPROCS(0))
 	}
 	return luabridge.New(luabridge.Options{
 		Filters: filters, Features: features, Init: inits, PoolSize: poolSize, PackagePath: c.PackagePath,
@@ -269,10 +273,30 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps,
+			Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
 			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
+}
+
+// waitingStates is how many Lua states there are for each core where policies wait
+// for the network.
+const waitingStates = 64
+
+func redisOptions(c *config.Redis) modules.RedisOptions {
+	o := modules.RedisOptions{
+		DB: c.DB, Username: c.Username, Password: c.Password, TLS: c.TLS, CA: c.CA, Cert: c.Cert, Key: c.Key,
+		SentinelMaster: c.SentinelMaster, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
+	}
+	for _, a := range c.Addresses {
+		text := a.Addr
+		if a.Network == "unix" {
+			text = "unix:" + text
+		}
+		o.Addresses = append(o.Addresses, text)
+	}
+	return o
 }
 
 // director is what the pipeline asks: the built-in policy does not need its Lua.
@@ -375,10 +399,6 @@ func (g *generation) prepare(log *zap.Logger) {
 	}
 }
 
-// networkStates are the Lua states of each processor where policies may wait for
-// the network: while one waits, others are to work.
-const networkStates = 64
-
 // initPatience is how long the start, or a reload, waits for all init scripts.
 const initPatience = 20 * time.Second
 
@@ -412,7 +432,8 @@ wait:
 		}
 	}
 	g.cancel()
-	err := <-g.done
-	g.redis.Close()
-	return err
+	if g.redis != nil {
+		g.redis.Close()
+	}
+	return <-g.done
 }

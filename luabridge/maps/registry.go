@@ -102,7 +102,7 @@ func ValidName(name string) error {
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
-			return fmt.Errorf("the file's name %q goes up with ..", name)
+			return fmt.Errorf("the file's name %q has a part .. in it", name)
 		}
 	}
 	return nil
@@ -121,9 +121,7 @@ func (r *Registry) Open(ctx context.Context, dir, name string) (*Map, error) {
 		}
 		return nil, fmt.Errorf("no map %q is given", name)
 	}
-	r.mu.RLock()
-	m := r.names[request{dir, name}]
-	r.mu.RUnlock()
+	m := r.noted(dir, name)
 	if m == nil {
 		var err error
 		if m, err = r.add(dir, name); err != nil {
@@ -134,6 +132,23 @@ func (r *Registry) Open(ctx context.Context, dir, name string) (*Map, error) {
 		return m, nil
 	}
 	return m, r.first(ctx, m)
+}
+
+func (r *Registry) noted(dir, name string) *Map {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.names[request{dir, name}]
+}
+
+// Ready returns what Open would where that neither waits nor fails, or nil.
+func (r *Registry) Ready(dir, name string) *Map {
+	if r.given != nil {
+		return r.given[name]
+	}
+	if m := r.noted(dir, name); m != nil && m.table.Load() != nil {
+		return m
+	}
+	return nil
 }
 
 // add notes a file under the name that a policy has for it. One that is not there

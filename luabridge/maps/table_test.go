@@ -112,6 +112,22 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// The example of the documentation is a map.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/maps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```\n# moved.map")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/maps.md shows no map")
+	}
+	if table := parse(t, "#"+example); table.Lines() != 5 {
+		t.Errorf("%d lines, want 5", table.Lines())
+	}
+}
+
 func TestParse_Faults(t *testing.T) {
 	many := strings.Repeat("/x/ y\n", MaxRegexes+1)
 	for text, want := range map[string]string{
@@ -243,16 +259,16 @@ func BenchmarkLoad(b *testing.B) {
 	b.Run("lines=5e6", func(b *testing.B) {
 		path := large(b, lines)
 		var before, after runtime.MemStats
-		var keep *Table
+		keep := new(Table)
 		for b.Loop() {
-			keep = nil
+			*keep = Table{} // the one before
 			runtime.GC()
 			runtime.ReadMemStats(&before)
 			_, t, err := read(path)
 			if err != nil {
 				b.Fatal(err)
 			}
-			keep = t
+			*keep = *t
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)

@@ -12,9 +12,8 @@ import (
 // usherModule is usher, our own module: what policies always need.
 var usherModule = Module{
 	Name: "usher", Global: true,
-	Doc:    "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
-	Types:  []Type{mapTypes},
-	Finish: callMaps,
+	Doc:   "What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes of the login. It is usher's own; Nauthilus has it not.",
+	Types: []Type{mapTypes},
 	Funcs: []Func{
 		{
 			Name: "servers", Do: usherServers,
@@ -92,7 +91,7 @@ print(usher.assigned("bob@example.org")) --> nil`,
 		{
 			Name: "map", Do: usherMap,
 			Sig: "(file: string) -> map: usher_map",
-			Doc: "Returns the map of a file of keys and values (see Maps), relative to the script's folder. It is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is broken or gone, the old content stays, and the log says why. " +
+			Doc: "Returns the map of a file of keys and values (docs/maps.md says how they are written), relative to the script's folder. It is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within about two seconds; while it is broken or gone, the old content stays, and the log says why. " +
 				"Raises an error when the file was never good, and when a request may not wait until it is read: the next one finds it. A name must not contain `..`; a process has 1000 maps at most.",
 			Example: `local usher = require("usher")
 local moved = usher.map("moved.map")

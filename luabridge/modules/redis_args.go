@@ -1,8 +1,6 @@
 package modules
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"strconv"
 
@@ -11,168 +9,150 @@ import (
 	"usher/luabridge/budget"
 )
 
-// maxRedisArgs and maxRedisBytes bound one command.
-const (
-	maxRedisArgs  = 10_000
-	maxRedisBytes = 4 << 20
-)
-
-// redisArgs are what a script gave a command: a function's arguments behind the
-// handle, or a row of a pipeline behind its name.
+// redisArgs are the arguments of one command: those of a function after the
+// handle, or those of an entry of a pipeline.
 type redisArgs struct {
-	L    *lua.LState
-	list []lua.LValue
+	L      *lua.LState
+	name   string
+	values []lua.LValue
+	first  int    // which argument the first is, for errors
+	where  string // behind the errors
+	piped  bool   // an entry of a pipeline
 }
 
-func (a redisArgs) at(i int) lua.LValue {
-	if i < len(a.list) {
-		return a.list[i]
+func (a *redisArgs) at(i int) lua.LValue {
+	if i < len(a.values) {
+		return a.values[i]
 	}
 	return lua.LNil
 }
 
-// text is a key, field or member.
-func (a redisArgs) text(i int) (string, error) { return a.word(i, a.at(i), false) }
+func (a *redisArgs) bad(i int, expected string) {
+	got := "no value"
+	if i < len(a.values) {
+		v := a.values[i]
+		got = v.Type().String()
+		switch v.(type) {
+		case lua.LString, lua.LNumber, lua.LBool:
+			got += ": " + budget.Of(a.L).Show(v)
+		}
+	}
+	a.L.RaiseError("bad argument #%d to %s (%s expected, got %s)%s", i+a.first, a.name, expected, got, a.where)
+}
 
-// value is what is stored: booleans are 1 and 0.
-func (a redisArgs) value(i int) (string, error) { return a.word(i, a.at(i), true) }
-
-func (a redisArgs) word(i int, v lua.LValue, boolean bool) (string, error) {
+// redisText is a value as Redis gets it.
+func redisText(L *lua.LState, v lua.LValue) (string, bool) {
 	switch v := v.(type) {
 	case lua.LString:
-		take(a.L, 1+len(v)/64, 0)
-		return string(v), nil
+		take(L, 4+len(v)/64, 32)
+		return string(v), true
 	case lua.LNumber:
-		return redisNumber(v), nil
+		take(L, 16, 48)
+		f := float64(v)
+		if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return strconv.FormatInt(int64(f), 10), true
+		}
+		return strconv.FormatFloat(f, 'g', -1, 64), true
 	case lua.LBool:
-		if boolean {
-			if v {
-				return "1", nil
-			}
-			return "0", nil
+		if v {
+			return "1", true
 		}
+		return "0", true
 	}
-	what := "string"
-	if boolean {
-		what = "string, number or boolean"
-	}
-	return "", fmt.Errorf("argument %d is a %s; expected a %s", i+1, v.Type(), what)
+	return "", false
 }
 
-// redisNumber writes a number so that Redis reads it back exactly.
-func redisNumber(n lua.LNumber) string {
-	return strconv.FormatFloat(float64(n), 'f', -1, 64)
+// text is argument i: a string, number or boolean.
+func (a *redisArgs) text(i int) string {
+	s, ok := redisText(a.L, a.at(i))
+	if !ok {
+		a.bad(i, "string")
+	}
+	return s
 }
 
-func (a redisArgs) integer(i int) (string, error) {
+// number is argument i: a number, or a text that is one, as +inf and (5 are for
+// ranges.
+func (a *redisArgs) number(i int) string {
+	switch a.at(i).(type) {
+	case lua.LNumber, lua.LString:
+		return a.text(i)
+	}
+	a.bad(i, "number")
+	return ""
+}
+
+// whole is argument i: a whole number, or a text that is one.
+func (a *redisArgs) whole(i int) string {
 	switch v := a.at(i).(type) {
 	case lua.LNumber:
-		if f := float64(v); f == math.Trunc(f) && math.Abs(f) <= 1<<53 {
-			return strconv.FormatInt(int64(f), 10), nil
+		if f := float64(v); f == math.Trunc(f) && math.Abs(f) < 1<<63 {
+			take(a.L, 16, 48)
+			return strconv.FormatInt(int64(f), 10)
 		}
-		return "", fmt.Errorf("argument %d is %s; expected a whole number", i+1, redisNumber(v))
 	case lua.LString:
-		if _, err := strconv.ParseInt(string(v[:min(len(v), 24)]), 10, 64); err == nil && len(v) <= 24 {
-			return string(v), nil
+		if _, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+			return string(v)
 		}
 	}
-	return "", fmt.Errorf("argument %d is a %s; expected a whole number", i+1, a.at(i).Type())
+	a.bad(i, "whole number")
+	return ""
 }
 
-// number is one that may be a fraction.
-func (a redisArgs) number(i int) (string, error) {
-	switch v := a.at(i).(type) {
-	case lua.LNumber:
-		if math.IsNaN(float64(v)) {
-			return "", fmt.Errorf("argument %d is not a number", i+1)
+// table reads the texts of a list.
+func (a *redisArgs) table(i int, t *lua.LTable) []string {
+	n := budget.Of(a.L).Len(a.L, t)
+	take(a.L, 4*n, 32*n)
+	out := make([]string, 0, n)
+	for j := 1; j <= n; j++ {
+		s, ok := redisText(a.L, t.RawGetInt(j))
+		if !ok {
+			a.bad(i, "table of strings")
 		}
-		return redisNumber(v), nil
-	case lua.LString:
-		if _, err := strconv.ParseFloat(string(v[:min(len(v), 40)]), 64); err == nil && len(v) <= 40 {
-			return string(v), nil
+		out = append(out, s)
+	}
+	return out
+}
+
+// rest are the arguments from i on: a table, or several values.
+func (a *redisArgs) rest(i int) []string {
+	if t, ok := a.at(i).(*lua.LTable); ok {
+		out := a.table(i, t)
+		if len(out) == 0 {
+			a.bad(i, "table with values")
 		}
+		return out
 	}
-	return "", fmt.Errorf("argument %d is a %s; expected a number", i+1, a.at(i).Type())
+	n := max(len(a.values)-i, 1)
+	take(a.L, n, 16*n)
+	out := make([]string, 0, n)
+	for j := range n {
+		out = append(out, a.text(i+j))
+	}
+	return out
 }
 
-// score is a bound of scores: a number, or a text such as (5 and +inf.
-func (a redisArgs) score(i int) (string, error) {
-	if s, ok := a.at(i).(lua.LString); ok {
-		return string(s), nil
-	}
-	return a.number(i)
-}
-
-var errTooMany = fmt.Errorf("a command has over %d arguments", maxRedisArgs)
-
-// rest are the values from i on, those of a table each.
-func (a redisArgs) rest(i int) (words []string, err error) {
-	add := func(v lua.LValue) {
-		if err != nil {
-			return
+// pairs are the arguments from i on: a table, or several keys and values.
+func (a *redisArgs) pairs(i int) []string {
+	t, ok := a.at(i).(*lua.LTable)
+	if !ok {
+		if len(a.values) <= i || (len(a.values)-i)%2 != 0 {
+			a.L.RaiseError("%s: keys and values expected in pairs, got %d arguments%s", a.name, max(len(a.values)-i, 0), a.where)
 		}
-		if len(words) >= maxRedisArgs {
-			err = errTooMany
-			return
+		return a.rest(i)
+	}
+	var out []string
+	each(a.L, t, func(k, v lua.LValue) {
+		take(a.L, 8, 64)
+		key, ok1 := redisText(a.L, k)
+		value, ok2 := redisText(a.L, v)
+		if !ok1 || !ok2 {
+			a.bad(i, "table of strings by string")
 		}
-		var w string
-		w, err = a.word(i, v, true)
-		words = append(words, w)
+		out = append(out, key, value)
+	})
+	if len(out) == 0 {
+		a.bad(i, "table with values")
 	}
-	for ; i < len(a.list); i++ {
-		if t, ok := a.list[i].(*lua.LTable); ok {
-			each(a.L, t, func(_, v lua.LValue) { add(v) })
-		} else {
-			add(a.list[i])
-		}
-	}
-	if err == nil && len(words) == 0 {
-		err = errors.New("nothing is given")
-	}
-	return words, err
-}
-
-// pairs are keys and values from i on: of a table, or as they stand.
-func (a redisArgs) pairs(i int) (words []string, err error) {
-	if t, ok := a.at(i).(*lua.LTable); ok && len(a.list) == i+1 {
-		each(a.L, t, func(k, v lua.LValue) {
-			for _, x := range [...]lua.LValue{k, v} {
-				if err == nil {
-					var w string
-					w, err = a.word(i, x, true)
-					words = append(words, w)
-				}
-			}
-			if len(words) > maxRedisArgs && err == nil {
-				err = errTooMany
-			}
-		})
-	} else if words, err = a.rest(i); err == nil && len(words)%2 != 0 {
-		err = errors.New("a value is missing: expected pairs")
-	}
-	if err == nil && len(words) == 0 {
-		err = errors.New("nothing is given")
-	}
-	return words, err
-}
-
-// options is the table at i, or nil.
-func (a redisArgs) options(i int) *lua.LTable {
-	t, _ := a.at(i).(*lua.LTable)
-	return t
-}
-
-// pay takes what a command's words cost, and refuses one that is too long.
-func (a redisArgs) pay(words []string) error {
-	n := 0
-	for _, w := range words {
-		n += len(w)
-	}
-	if n > maxRedisBytes {
-		return fmt.Errorf("a command of %d bytes, at most %d", n, maxRedisBytes)
-	}
-	b := budget.Of(a.L)
-	b.Work(a.L, 50+len(words)+n/64)
-	b.Alloc(a.L, 256+32*len(words)+n)
-	return nil
+	return out
 }

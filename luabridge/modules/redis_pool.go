@@ -5,262 +5,310 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
-
-	"usher/proxy"
-)
-
-// RedisOptions name a Redis or Valkey: one server, a Cluster, or what Sentinels
-// watch.
-type RedisOptions struct {
-	Kind      RedisKind
-	Addresses []string // HOST:PORT, or /PATH of a unix socket
-	DB        int
-	Username  string
-	Password  proxy.Secret
-	TLS       *tls.Config // nil: none
-
-	MasterName       string // of Sentinel
-	SentinelUsername string
-	SentinelPassword proxy.Secret
-
-	PoolSize int // connections; 0: four
-}
-
-// A RedisKind is how servers belong together.
-type RedisKind string
-
-// The kinds, by the names that scripts have for them.
-const (
-	RedisStandalone      RedisKind = "standalone"
-	RedisCluster         RedisKind = "cluster"
-	RedisSentinel        RedisKind = "sentinel"
-	RedisSentinelReplica RedisKind = "sentinel_replica" // read only
 )
 
 const (
-	redisDial     = time.Second     // to connect
-	redisStall    = 5 * time.Second // a connection that takes so long to write or to answer a ping is closed
-	redisAgain    = time.Second     // after a failure to connect nobody tries for so long
-	maxRedisPools = 64
+	redisDial   = time.Second // to connect, and to be greeted
+	redisSilent = time.Second // of a connection: then it is asked whether it lives
+	redisAnswer = 3 * time.Second
+	// redisSulk is how long an address that could not be connected to is not tried
+	// again.
+	redisSulk    = time.Second
+	redisRetries = 2 // of reads, on a new connection
 )
 
-// Redis is what nauthilus_redis works with: the configured server, the pools that
-// scripts registered, and the scripts that they uploaded. Make it with NewRedis,
-// and Close it when no request runs any more.
-type Redis struct {
-	standard *redisPool // nil: none is configured
+// A redisPool is the connections to one Redis, shared by all requests. The client
+// connects when it is asked first, once for all that wait, and again by itself
+// when connections break.
+type redisPool struct {
+	kind   RedisKind
+	opt    valkey.ClientOption
+	unix   map[string]bool // addresses that are paths
+	ctx    context.Context // ends with the pool; dialling is no request's own
+	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	pools   map[string]*redisPool
-	scripts map[string]string // by name: source
-	closed  bool
+	mu     sync.Mutex
+	closed bool
+	client valkey.Client
+	dial   *redisAttempt           // under way
+	conns  map[*redisConn]struct{} // open
+	sulks  map[string]redisRefusal // by address
+	busy   sync.WaitGroup          // goroutines; added to under mu while not closed
 }
 
-// NewRedis connects to nothing yet. Options without addresses are those of a site
-// that has no Redis.
-func NewRedis(opt RedisOptions) (*Redis, error) {
-	r := &Redis{pools: map[string]*redisPool{}, scripts: map[string]string{}}
-	if len(opt.Addresses) == 0 {
-		return r, nil
+type redisAttempt struct {
+	done   chan struct{}
+	client valkey.Client
+	err    error
+}
+
+type redisRefusal struct {
+	until time.Time
+	err   error
+}
+
+func newRedisPool(o *RedisOptions) (*redisPool, error) {
+	tlsConfig, err := o.tls()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
 	}
+	p := &redisPool{kind: o.kind(), unix: map[string]bool{}, conns: map[*redisConn]struct{}{}, sulks: map[string]redisRefusal{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	multiplex := 2
+	if o.Connections > 0 {
+		multiplex = min(bits.Len(uint(o.Connections))-1, 4)
+	}
+	p.opt = valkey.ClientOption{
+		DialCtxFn: p.connect, TLSConfig: tlsConfig, Dialer: net.Dialer{Timeout: redisDial, KeepAlive: redisSilent},
+		Username: o.Username, Password: o.Password.Reveal(), SelectDB: o.DB,
+		ConnWriteTimeout: redisAnswer, PipelineMultiplex: multiplex, BlockingPipeline: -1,
+		ReadBufferEachConn: 32 << 10, WriteBufferEachConn: 32 << 10,
+		DisableCache: true, ClientSetInfo: valkey.DisableClientSetInfo,
+		// A connection that breaks is noticed at once, not by the next write.
+		AlwaysPipelining: true,
+		// Reads alone are tried again: a write may have been done.
+		RetryDelay: func(attempts int, _ valkey.Completed, _ error) time.Duration {
+			if attempts > redisRetries {
+				return -1
+			}
+			return time.Duration(attempts) * 10 * time.Millisecond
+		},
+	}
+	for _, a := range o.Addresses {
+		if path, ok := strings.CutPrefix(a, "unix:"); ok {
+			a = path
+			p.unix[a] = true
+		}
+		p.opt.InitAddress = append(p.opt.InitAddress, a)
+	}
+	switch p.kind {
+	case RedisSentinel, RedisSentinelReplica:
+		p.opt.Sentinel = valkey.SentinelOption{
+			MasterSet: o.SentinelMaster, Username: o.SentinelUsername, Password: o.SentinelPassword.Reveal(),
+			TLSConfig: tlsConfig, Dialer: p.opt.Dialer, TopologyRefreshInterval: 5 * time.Second,
+		}
+		p.opt.ReplicaOnly = p.kind == RedisSentinelReplica
+	case RedisCluster:
+		p.opt.ClusterOption = valkey.ClusterOption{ShardsRefreshInterval: 5 * time.Second, MaxMovedRedirections: 5}
+		p.opt.ShuffleInit = true
+	default:
+		p.opt.ForceSingleClient = true
+	}
+	return p, nil
+}
+
+// connect opens a connection for the client. An address that failed a moment ago
+// fails at once, so that a server that is away takes nobody's time.
+func (p *redisPool) connect(ctx context.Context, addr string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+	p.mu.Lock()
+	refusal, open := p.sulks[addr], !p.closed
+	p.mu.Unlock()
+	if !open {
+		return nil, errRedisClosed
+	}
+	if time.Now().Before(refusal.until) {
+		return nil, refusal.err
+	}
+	// One request that gives up must not fail the others that wait for the same
+	// connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Timeout)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	network := "tcp"
+	if p.unix[addr] {
+		network = "unix"
+	}
+	var c net.Conn
 	var err error
-	r.standard, err = newRedisPool(opt)
-	return r, err
+	if config != nil && network == "tcp" {
+		c, err = (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, network, addr)
+	} else {
+		c, err = d.DialContext(ctx, network, addr)
+	}
+	if err != nil {
+		p.sulk(addr, err)
+		return nil, err
+	}
+	conn := &redisConn{Conn: c, pool: p, addr: addr}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = c.Close()
+		return nil, errRedisClosed
+	}
+	p.conns[conn] = struct{}{}
+	return conn, nil
 }
 
-// Close ends all connections.
-func (r *Redis) Close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-	if r.standard != nil {
-		r.standard.close()
+func (p *redisPool) sulk(addr string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sulks) > 100 {
+		clear(p.sulks)
 	}
-	for _, p := range r.pools {
-		p.close()
-	}
+	p.sulks[addr] = redisRefusal{time.Now().Add(redisSulk), err}
 }
 
-// register adds a pool of a script.
-func (r *Redis) register(name string, opt RedisOptions) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.closed:
-		return errors.New("usher is ending")
-	case r.pools[name] != nil:
-		return errors.New("the pool is registered already")
-	case len(r.pools) >= maxRedisPools:
-		return fmt.Errorf("%d pools are registered, at most", maxRedisPools)
-	}
-	p, err := newRedisPool(opt)
-	if err == nil {
-		r.pools[name] = p
-	}
-	return err
+// A redisConn notes whether the server ever said something: one that takes
+// connections and is silent is as good as away.
+type redisConn struct {
+	net.Conn
+	pool  *redisPool
+	addr  string
+	heard bool // by the one reader, before any other goroutine closes it
 }
 
-func (r *Redis) pool(name string) *redisPool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pools[name]
+func (c *redisConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.heard {
+		if c.heard = n > 0; !c.heard {
+			c.pool.sulk(c.addr, fmt.Errorf("redis %s does not answer", c.addr))
+		}
+	}
+	return n, err
 }
 
-// keep remembers an uploaded script's source, so that a server that has lost it
-// gets it again.
-func (r *Redis) keep(name, source string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, known := r.scripts[name]; !known && len(r.scripts) >= maxRedisScripts {
-		return fmt.Errorf("%d scripts are uploaded, at most", maxRedisScripts)
+func (c *redisConn) Close() error {
+	c.pool.mu.Lock()
+	delete(c.pool.conns, c)
+	c.pool.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// start runs f in a goroutine that close waits for.
+func (p *redisPool) start(f func()) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errRedisClosed
 	}
-	r.scripts[name] = source
+	p.busy.Go(f)
 	return nil
 }
 
-func (r *Redis) script(name string) (source string, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	source, ok = r.scripts[name]
-	return source, ok
-}
-
-const maxRedisScripts = 1000
-
-// A redisPool is a client that is made when it is first needed: a server that is
-// down at the start is no reason not to start.
-type redisPool struct {
-	opt valkey.ClientOption
-
-	mu      sync.Mutex
-	client  valkey.Client
-	making  chan struct{} // closed when the attempt is over; nil: none runs
-	err     error         // of the last attempt
-	again   time.Time     // no other attempt before
-	closing bool
-	work    sync.WaitGroup
-}
-
-func newRedisPool(opt RedisOptions) (*redisPool, error) {
-	if len(opt.Addresses) == 0 {
-		return nil, errors.New("no address")
-	}
-	multiplex := 2 // four connections
-	for n := 8; n <= opt.PoolSize && multiplex < valkey.MaxPipelineMultiplex-2; n *= 2 {
-		multiplex++
-	}
-	o := valkey.ClientOption{
-		InitAddress: opt.Addresses, Username: opt.Username, Password: opt.Password.Reveal(), SelectDB: opt.DB, TLSConfig: opt.TLS,
-		ClientName: "usher", ClientSetInfo: valkey.DisableClientSetInfo,
-		Dialer: net.Dialer{Timeout: redisDial}, DialCtxFn: dialRedis, ConnWriteTimeout: redisStall,
-		PipelineMultiplex: multiplex, ReadBufferEachConn: 32 << 10, WriteBufferEachConn: 32 << 10,
-		// A script shall see a failure while it still has time to act on it.
-		DisableRetry: true,
-		// All versions answer RESP2 alike; nothing is cached at this end.
-		AlwaysRESP2: true, DisableCache: true,
-	}
-	switch opt.Kind {
-	case RedisStandalone, "":
-		o.ForceSingleClient = true
-	case RedisSentinel, RedisSentinelReplica:
-		if opt.MasterName == "" {
-			return nil, errors.New("no master_name")
-		}
-		o.Sentinel = valkey.SentinelOption{
-			MasterSet: opt.MasterName, Username: opt.SentinelUsername, Password: opt.SentinelPassword.Reveal(),
-			TLSConfig: opt.TLS, Dialer: o.Dialer, TopologyRefreshInterval: redisStall,
-		}
-		o.ReplicaOnly = opt.Kind == RedisSentinelReplica
-	case RedisCluster:
-		o.ClusterOption.ShardsRefreshInterval = redisStall
-	default:
-		return nil, fmt.Errorf("a pool of kind %.20q; expected standalone, cluster, sentinel or sentinel_replica", opt.Kind)
-	}
-	return &redisPool{opt: o}, nil
-}
-
-// dialRedis takes a path for a unix socket.
-func dialRedis(ctx context.Context, address string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
-	network := "tcp"
-	if strings.HasPrefix(address, "/") {
-		network = "unix"
-	}
-	if cfg != nil && network == "tcp" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		cfg = cfg.Clone()
-		if cfg.ServerName == "" {
-			cfg.ServerName = host
-		}
-		return (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, network, address)
-	}
-	return d.DialContext(ctx, network, address)
-}
-
-// get returns the client, or makes it. All who wait for the same attempt get its
-// error; so do those who come shortly after.
-func (p *redisPool) get(ctx context.Context) (valkey.Client, error) {
+// open returns the client, which the first who asks makes.
+func (p *redisPool) open(ctx context.Context) (valkey.Client, error) {
 	p.mu.Lock()
-	switch {
-	case p.closing:
-		p.mu.Unlock()
-		return nil, errors.New("usher is ending")
-	case p.client != nil:
+	if p.client != nil {
 		defer p.mu.Unlock()
 		return p.client, nil
-	case p.err != nil && time.Now().Before(p.again):
-		defer p.mu.Unlock()
-		return nil, p.err
 	}
-	if p.making == nil {
-		p.making = make(chan struct{})
-		p.work.Go(p.connect)
+	a := p.dial
+	if a == nil && !p.closed {
+		a = &redisAttempt{done: make(chan struct{})}
+		p.dial = a
+		p.busy.Go(func() { p.attempt(a) })
 	}
-	making := p.making
 	p.mu.Unlock()
+	if a == nil {
+		return nil, errRedisClosed
+	}
 	select {
-	case <-making:
+	case <-a.done:
+		return a.client, a.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.client == nil {
-		return nil, p.err
-	}
-	return p.client, nil
 }
 
-func (p *redisPool) connect() {
-	client, err := valkey.NewClient(p.opt)
+func (p *redisPool) attempt(a *redisAttempt) {
+	opt := p.opt
+	opt.InitAddress = slices.Clone(opt.InitAddress)
+	client, err := valkey.NewClient(opt)
+	if err != nil && client != nil {
+		client.Close() // a single one comes with the error
+		client = nil
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err == nil && p.closing {
-		client.Close()
-		client, err = nil, errors.New("usher is ending")
+	p.dial = nil
+	if p.closed && client != nil {
+		defer client.Close()
+		client, err = nil, errRedisClosed
 	}
-	if err != nil {
-		client = nil // not an interface around a nil pointer
-	}
-	p.client, p.err, p.again = client, err, time.Now().Add(redisAgain)
-	close(p.making)
-	p.making = nil
+	p.client = client
+	p.mu.Unlock()
+	a.client, a.err = client, err
+	close(a.done)
 }
+
+// ask runs f, which sends commands, and waits no longer than ctx.
+func (p *redisPool) ask(ctx context.Context, f func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult) ([]valkey.ValkeyResult, error) {
+	client, err := p.open(ctx)
+	if err != nil {
+		return nil, p.plain(err)
+	}
+	// The client waits for new connections without looking at ctx.
+	answers := make(chan []valkey.ValkeyResult, 1)
+	if err := p.start(func() { answers <- f(ctx, client) }); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-answers:
+		return r, nil
+	case <-ctx.Done():
+		return nil, p.plain(ctx.Err())
+	}
+}
+
+// plain says in words what became of a command.
+func (p *redisPool) plain(err error) error {
+	var said *valkey.ValkeyError
+	switch {
+	case err == nil:
+		return nil
+	case valkey.IsValkeyNil(err):
+		return errRedisNil
+	case errors.As(err, &said):
+		text := said.Error()
+		if word, _, _ := strings.Cut(text, " "); word != strings.ToUpper(word) {
+			text = "ERR " + text // which the client cuts off
+		}
+		return &redisError{text, err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("redis: no answer in time")
+	case errors.Is(err, valkey.ErrClosing):
+		return errRedisClosed
+	case strings.HasPrefix(err.Error(), "redis"):
+		return err
+	}
+	return fmt.Errorf("redis: %w", err)
+}
+
+// A redisError is what Redis said, in its words.
+type redisError struct {
+	text string
+	err  error
+}
+
+func (e *redisError) Error() string { return e.text }
+func (e *redisError) Unwrap() error { return e.err }
+
+var errRedisNil = errors.New("redis: nil")
 
 func (p *redisPool) close() {
 	p.mu.Lock()
-	p.closing = true
-	if p.client != nil {
-		p.client.Close()
+	p.closed = true
+	client := p.client
+	p.cancel()
+	open := make([]*redisConn, 0, len(p.conns))
+	for c := range p.conns {
+		open = append(open, c)
 	}
 	p.mu.Unlock()
-	p.work.Wait()
+	// A server that is silent is not waited for.
+	for _, c := range open {
+		_ = c.Close()
+	}
+	if client != nil {
+		client.Close()
+	}
+	p.busy.Wait()
 }

@@ -8,163 +8,177 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// A redisReply makes a Lua value of a server's answer. sent is the command.
-type redisReply func(a redisArgs, sent []string, m valkey.ValkeyMessage) (lua.LValue, error)
+// A redisReply makes Lua of what Redis said, which is no error and not nil.
+type redisReply func(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error)
 
-func replyNumber(_ redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	n, err := m.AsInt64()
-	return lua.LNumber(n), err
+const maxRedisDepth = 32
+
+// replyAny makes of any answer what fits it best: texts, numbers, booleans and
+// tables; nil and what is in the way of errors in a list count as well.
+func replyAny(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	return redisValue(L, m, 0), nil
 }
 
-func replyBool(_ redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	n, err := m.AsInt64()
-	return lua.LBool(n != 0), err
-}
-
-func replyFloat(_ redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	f, err := m.AsFloat64()
-	return lua.LNumber(f), err
-}
-
-func replyText(a redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	s, err := m.ToString()
-	take(a.L, len(s)/64, 32+len(s))
-	return lua.LString(s), err
-}
-
-// replySet is SET's: nothing was set is nil without an error.
-func replySet(a redisArgs, sent []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	if m.IsNil() {
-		return lua.LNil, nil
+func redisValue(L *lua.LState, m *valkey.ValkeyMessage, depth int) lua.LValue {
+	take(L, 8, 48)
+	if depth > maxRedisDepth {
+		L.RaiseError("redis: an answer is nested over %d deep", maxRedisDepth)
 	}
-	return replyText(a, sent, m)
-}
-
-// replyTyped is GET's and HGET's: of the type that the argument behind the
-// command's own names, and nil for an empty text.
-func replyTyped(a redisArgs, sent []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	v, err := replyText(a, sent, m)
-	text := string(v.(lua.LString))
-	if err != nil || text == "" {
-		return lua.LNil, err
-	}
-	kind := "string"
-	if k, ok := a.at(len(sent) - 1).(lua.LString); ok {
-		kind = string(k)
-	}
-	switch kind {
-	case "string":
-		return v, nil
-	case "number":
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return lua.LNil, fmt.Errorf("the value is no number")
-		}
-		return lua.LNumber(f), nil
-	case "bool", "boolean":
-		b, err := strconv.ParseBool(text)
-		if err != nil {
-			return lua.LNil, fmt.Errorf("the value is no boolean")
-		}
-		return lua.LBool(b), nil
-	}
-	return lua.LNil, fmt.Errorf("unknown type %.20q; expected string, number or bool", kind)
-}
-
-// replyList leaves out what is nil.
-func replyList(a redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	list, err := m.ToArray()
-	take(a.L, len(list), 96+32*len(list))
-	t := a.L.CreateTable(len(list), 0)
-	for i := range list {
-		if s, err := list[i].ToString(); err == nil {
-			take(a.L, len(s)/64, 24+len(s))
-			t.Append(lua.LString(s))
-		}
-	}
-	return t, err
-}
-
-func replyMap(a redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	list, err := m.ToArray()
-	take(a.L, 2*len(list), 96+128*len(list))
-	t := a.L.CreateTable(0, len(list)/2)
-	for i := 0; i+1 < len(list); i += 2 {
-		k, errK := list[i].ToString()
-		v, errV := list[i+1].ToString()
-		if errK != nil || errV != nil {
-			continue
-		}
-		take(a.L, (len(k)+len(v))/64, 48+len(k)+len(v))
-		t.RawSetString(k, lua.LString(v))
-	}
-	return t, err
-}
-
-// replyByName is a list of values by what was asked for: the words from first on.
-func replyByName(first int) redisReply {
-	return func(a redisArgs, sent []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-		list, err := m.ToArray()
-		take(a.L, 2*len(list), 96+220*len(list))
-		t := a.L.CreateTable(0, len(list))
-		for i := range list {
-			if s, err := list[i].ToString(); err == nil && first+i < len(sent) {
-				take(a.L, len(s)/64, 24+len(s))
-				t.RawSetString(sent[first+i], lua.LString(s))
-			}
-		}
-		return t, err
-	}
-}
-
-func replyScan(a redisArgs, sent []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	page, err := m.ToArray()
-	if err != nil || len(page) != 2 {
-		return lua.LNil, err
-	}
-	cursor, err := page[0].AsInt64()
-	if err != nil {
-		return lua.LNil, err
-	}
-	keys, err := replyList(a, sent, page[1])
-	t := a.L.CreateTable(0, 2)
-	t.RawSetString("cursor", lua.LNumber(cursor))
-	t.RawSetString("keys", keys)
-	return t, err
-}
-
-// replyAny is what a script of Redis returns.
-func replyAny(a redisArgs, _ []string, m valkey.ValkeyMessage) (lua.LValue, error) {
-	return anyReply(a, &m, 0)
-}
-
-func anyReply(a redisArgs, m *valkey.ValkeyMessage, depth int) (lua.LValue, error) {
 	switch {
-	case depth > maxDepth:
-		return lua.LNil, fmt.Errorf("the answer is nested over %d deep", maxDepth)
 	case m.IsNil():
-		if depth > 0 {
-			return lua.LNil, nil
-		}
-		return lua.LNil, valkey.Nil
+		return lua.LNil
+	case m.IsInt64():
+		n, _ := m.AsInt64()
+		return lua.LNumber(n)
+	case m.IsFloat64():
+		f, _ := m.AsFloat64()
+		return lua.LNumber(f)
+	case m.IsBool():
+		b, _ := m.AsBool()
+		return lua.LBool(b)
+	case m.IsMap():
+		return redisPairs(L, m, depth)
 	case m.IsArray():
+		list, _ := m.ToArray()
+		take(L, 4*len(list), 32*len(list))
+		t := L.CreateTable(len(list), 0)
+		for i := range list {
+			t.RawSetInt(i+1, redisValue(L, &list[i], depth+1))
+		}
+		return t
+	}
+	if err := m.Error(); err != nil {
+		return redisString(L, err.Error())
+	}
+	s, _ := m.ToString()
+	return redisString(L, s)
+}
+
+// redisPairs makes a table of a map, RESP3's or a flat list.
+func redisPairs(L *lua.LState, m *valkey.ValkeyMessage, depth int) *lua.LTable {
+	entries, err := m.AsMap()
+	if err != nil {
+		L.RaiseError("redis: %s", err)
+	}
+	take(L, 8*len(entries), 96*len(entries))
+	t := L.CreateTable(0, len(entries))
+	for k, v := range entries {
+		if !v.IsNil() {
+			t.RawSetH(redisString(L, k), redisValue(L, &v, depth+1))
+		}
+	}
+	return t
+}
+
+func redisString(L *lua.LState, s string) lua.LString {
+	take(L, 4+len(s)/16, 32+len(s))
+	return lua.LString(s)
+}
+
+// replyText is a string.
+func replyText(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	v := redisValue(L, m, 0)
+	if n, ok := v.(lua.LNumber); ok {
+		return lua.LString(number(n)), nil
+	}
+	return v, nil
+}
+
+// replyNumber is a number, also where Redis writes it as a text.
+func replyNumber(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	take(L, 8, 16)
+	f, err := m.AsFloat64()
+	if err != nil {
+		n, err := m.AsInt64()
+		return lua.LNumber(n), err
+	}
+	return lua.LNumber(f), nil
+}
+
+// replyBool is a boolean that Redis says as 0 or 1.
+func replyBool(_ *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	b, err := m.AsBool()
+	return lua.LBool(b), err
+}
+
+// replyMap is a table by name.
+func replyMap(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	return redisPairs(L, m, 0), nil
+}
+
+// replyByName is a table of those of the names that have a value.
+func replyByName(names []string) redisReply {
+	return func(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
 		list, err := m.ToArray()
 		if err != nil {
 			return lua.LNil, err
 		}
-		take(a.L, len(list), 96+32*len(list))
-		t := a.L.CreateTable(len(list), 0)
-		for i := range list {
-			v, err := anyReply(a, &list[i], depth+1)
-			if err != nil {
-				return lua.LNil, err
+		take(L, 8*len(list), 96*len(list))
+		t := L.CreateTable(0, len(list))
+		for i := range min(len(list), len(names)) {
+			if !list[i].IsNil() {
+				t.RawSetH(lua.LString(names[i]), redisValue(L, &list[i], 1))
 			}
-			t.RawSetInt(i+1, v)
 		}
 		return t, nil
-	case m.IsInt64():
-		n, err := m.AsInt64()
-		return lua.LNumber(n), err
 	}
-	return replyText(a, nil, *m)
+}
+
+// replyDense is a list without what is nil.
+func replyDense(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	list, err := m.ToArray()
+	if err != nil {
+		return lua.LNil, err
+	}
+	take(L, 4*len(list), 32*len(list))
+	t := L.CreateTable(len(list), 0)
+	for i := range list {
+		if !list[i].IsNil() {
+			t.Append(redisValue(L, &list[i], 1))
+		}
+	}
+	return t, nil
+}
+
+// replyAs is what get and hget return: the value as the kind that the script
+// asked for, nil for "".
+func replyAs(kind string) redisReply {
+	return func(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+		v, err := replyText(L, m)
+		s := lua.LVAsString(v)
+		switch {
+		case err != nil || s == "":
+			return lua.LNil, err
+		case kind == "number":
+			f, err := strconv.ParseFloat(s, 64)
+			if err != nil {
+				return lua.LNil, fmt.Errorf("redis: the value is no number")
+			}
+			return lua.LNumber(f), nil
+		case kind == "bool":
+			b, err := strconv.ParseBool(s)
+			if err != nil {
+				return lua.LNil, fmt.Errorf("redis: the value is no boolean")
+			}
+			return lua.LBool(b), nil
+		}
+		return v, nil
+	}
+}
+
+// replyScan is {cursor, keys}.
+func replyScan(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
+	e, err := m.AsScanEntry()
+	if err != nil {
+		return lua.LNil, err
+	}
+	take(L, 8*len(e.Elements), 256+32*len(e.Elements))
+	keys := L.CreateTable(len(e.Elements), 0)
+	for _, k := range e.Elements {
+		keys.Append(redisString(L, k))
+	}
+	t := L.CreateTable(0, 2)
+	t.RawSetString("cursor", lua.LNumber(e.Cursor))
+	t.RawSetString("keys", keys)
+	return t, nil
 }

@@ -12,8 +12,8 @@ import (
 const mapType = "usher_map"
 
 var mapTypes = Type{
-	Name: mapType,
-	Doc:  "A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.",
+	Name: mapType, Call: mapGet,
+	Doc: "A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.",
 	Methods: []Func{{
 		Name: "get", Do: mapGet,
 		Sig: "(key: string, default?: any) -> value: any",
@@ -35,18 +35,28 @@ func usherMap(L *lua.LState) int {
 	if c.Maps == nil {
 		L.RaiseError("usher.map: there are no maps here")
 	}
-	take(L, 50+min(len(name), maxFileName)/8, 256)
+	take(L, 20+min(len(name), maxFileName)/8, 256)
+	m := c.Maps.Ready(c.Dir, string(name))
+	if m == nil {
+		m = c.openMap(L, string(name))
+	}
+	L.Push(newObject(L, mapType, m))
+	return 1
+}
+
+// openMap opens a map that may have to be read first. What goes wrong it raises.
+func (c *Call) openMap(L *lua.LState, name string) *maps.Map {
+	take(L, 200, 2048)
 	ctx, cancel := context.WithDeadline(c.Ctx, c.End)
-	m, err := c.Maps.Open(ctx, c.Dir, string(name))
-	cancel()
+	defer cancel()
+	m, err := c.Maps.Open(ctx, c.Dir, name)
 	if err != nil {
 		if loading := (*maps.Loading)(nil); errors.As(err, &loading) {
 			c.Loading = loading.Done
 		}
 		L.RaiseError("usher.map: %s", c.Shown(err.Error(), MaxText))
 	}
-	L.Push(newObject(L, mapType, m))
-	return 1
+	return m
 }
 
 // maxFileName is how much of a file's name is looked at, in bytes.
@@ -85,9 +95,4 @@ func mapGet(L *lua.LState) int {
 	take(L, len(value)/64, 16+len(value))
 	L.Push(lua.LString(value))
 	return 1
-}
-
-// callMaps lets scripts call a map.
-func callMaps(L *lua.LState, _ *lua.LTable) {
-	L.GetTypeMetatable(mapType).(*lua.LTable).RawSetString("__call", L.NewFunction(mapGet))
 }

@@ -57,8 +57,11 @@ func (m *module) all() []function {
 }
 
 func contents(b *strings.Builder, heading string, funcs []function) {
-	line := fmt.Sprintf("[%s](#%s):", heading, anchor(heading))
-	for _, f := range funcs {
+	line := fmt.Sprintf("[%s](#%s)", heading, anchor(heading))
+	for i, f := range funcs {
+		if i == 0 {
+			line += ":"
+		}
 		name := f.Name
 		if of, _, method := strings.Cut(f.full, ":"); method {
 			name = f.full

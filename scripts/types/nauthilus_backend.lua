@@ -6,7 +6,7 @@
 ---@field protocol string `imap`, `pop3`, `smtp`, `lmtp`, `sieve` …
 ---@field host string Name or address, as configured.
 ---@field ip string The same as `host`, for scripts of Nauthilus before 1.12.
----@field port integer 1 to 65535; 0 where `usher.servers` lists a host for a service without entries of its own.
+---@field port integer 1 to 65535. Another service's where `usher.servers` lists hosts for one without entries of its own (doveadm): `usher.select` leaves it out then.
 ---@field request_uri string For checks of http backends.
 ---@field test_username string Whom usher's checks log in as.
 ---@field test_password string Starred in logs.
@@ -14,6 +14,9 @@
 ---@field tls boolean TLS from the first byte.
 ---@field tls_skip_verify boolean Its certificate is not checked.
 ---@field deep_check boolean usher's checks log in.
+---@field weight integer Of its host, as configured or as an operator set it. 0: no new users.
+---@field tags string[] Of its host; a new list at each read.
+---@field assigned integer How many users are assigned to its host; one whose assignment has ended may count for another minute.
 
 ---The backends, where this request goes, and the fields of the answer to Dovecot.
 ---@class nauthilus_backendlib

@@ -1,9 +1,9 @@
 ---@meta nauthilus_http_request
 -- Written by make generate: do not edit.
 
----The HTTP request by which nginx asked, without the password and the shared secret. Requests of Dovecot have two headers
----made up, which Nauthilus' filters look for: `X-Nauthilus-Service: Dovecot` and `X-Dovecot-Proxy-Target` with the client's
----address and port.
+---The HTTP request by which nginx asked, without the password, the shared secret, `Authorization`, `Proxy-Authorization` and
+---`Cookie`. Requests of Dovecot have two headers made up, which Nauthilus' filters look for: `X-Nauthilus-Service: Dovecot`
+---and `X-Dovecot-Proxy-Target` with the client's address and port.
 ---@class nauthilus_http_requestlib
 nauthilus_http_request = {}
 

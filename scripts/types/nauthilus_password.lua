@@ -7,7 +7,7 @@ nauthilus_password = {}
 
 ---Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the
 ---password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be
----read is false, and a text.
+---read is false, and a text; so is what is longer than 4096 bytes.
 ---
 ---```lua
 ---local password = require("nauthilus_password")

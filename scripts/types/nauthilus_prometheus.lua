@@ -10,7 +10,8 @@
 ---@class nauthilus_prometheuslib
 nauthilus_prometheus = {}
 
----Makes a counter with these label names. One that is there already, with the same labels, stays.
+---Makes a counter with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes at
+---most.
 ---
 ---```lua
 ---local prometheus = require("nauthilus_prometheus")
@@ -23,7 +24,8 @@ nauthilus_prometheus = {}
 ---@param labels? string[]
 function nauthilus_prometheus.create_counter_vec(name, help, labels) end
 
----Makes a gauge with these label names. One that is there already, with the same labels, stays.
+---Makes a gauge with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes at
+---most.
 ---
 ---```lua
 ---local prometheus = require("nauthilus_prometheus")
@@ -36,7 +38,8 @@ function nauthilus_prometheus.create_counter_vec(name, help, labels) end
 ---@param labels? string[]
 function nauthilus_prometheus.create_gauge_vec(name, help, labels) end
 
----Makes a histogram with these label names. One that is there already, with the same labels, stays.
+---Makes a histogram with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes
+---at most.
 ---
 ---```lua
 ---local prometheus = require("nauthilus_prometheus")
@@ -49,7 +52,8 @@ function nauthilus_prometheus.create_gauge_vec(name, help, labels) end
 ---@param labels? string[]
 function nauthilus_prometheus.create_histogram_vec(name, help, labels) end
 
----Makes a summary with these label names. One that is there already, with the same labels, stays.
+---Makes a summary with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes at
+---most.
 ---
 ---```lua
 ---local prometheus = require("nauthilus_prometheus")

@@ -1,99 +1,109 @@
 ---@meta nauthilus_redis
 -- Written by make generate: do not edit.
 
----A pool, as the first argument of the functions.
+---A Redis that was registered by `register_redis_pool`: the first argument of each function.
 ---@class nauthilus_redis_connection
 
----Redis or Valkey: the server of the section `redis`, and pools that scripts register. Needs `director.network: true`. The
----first argument is the handle: `"default"`, or what `get_redis_connection` returned; anything else means default too. What
----is not there is nil and `redis: nil`; what fails is nil and a text. A call ends after three quarters of what is left of
----`director.timeout`, so that the policy can still decide.
+---Redis or Valkey: what all ushers share. Needs `director.network: true`. The first argument, `handle`, says which server:
+---`"default"` is that of the configuration's section `redis`, another is what `get_redis_connection` returned; anything else
+---means the default too. A function returns nil and a text when it fails, `"redis: nil"` where there is no such key, field
+---or member. A call ends after three quarters of what is left of `director.timeout`, so that the policy can still decide.
+---Reads are tried again on a new connection, writes never. Values are strings, numbers (whole ones are written plainly) or
+---booleans (1 and 0).
 ---@class nauthilus_redislib
 nauthilus_redis = {}
 
----The pool that a script registered under that name.
+---Makes another Redis known under a name, which init scripts do; it is connected when it is first asked. `address` and
+---`addresses` are `host:port` or `unix:/path`; `pool_size` is how many connections are kept to each server, 16 at most;
+---`min_idle_conns` means nothing. A name that is taken returns nil and an error. At most 64 pools, which live until the next
+---reload.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----local pool, err = redis.get_redis_connection("sessions")
----print(pool) --> nil
----```
----@param name string
----@return userdata? pool
----@return string? err
-function nauthilus_redis.get_redis_connection(name) end
-
----Registers a pool, best in an init script: it stays until the next reload. `"OK"`; nil and a text if there is one of that
----name. Nothing is connected yet.
----
----```lua
----local redis = require("nauthilus_redis")
----print(redis.register_redis_pool("sessions", "standalone", {address = "127.0.0.1:6379"})) --> OK	nil
+---local ok = redis.register_redis_pool("sessions", "standalone", {address = "192.0.2.20:6379", db = 2})
+---print(ok) --> OK
+---print(redis.register_redis_pool("sessions", "standalone", {address = "192.0.2.21:6379"})) --> nil	a pool of that name is registered already
 ---```
 ---@param name string
 ---@param kind "standalone"|"cluster"|"sentinel"|"sentinel_replica"
 ---@param options {address?: string, addresses?: string[], master_name?: string, sentinel_username?: string, sentinel_password?: string, username?: string, password?: string, db?: integer, pool_size?: integer, min_idle_conns?: integer, tls_enabled?: boolean, tls_cert_file?: string, tls_key_file?: string}
----@return string? ok
+---@return "OK"? ok
 ---@return string? err
 function nauthilus_redis.register_redis_pool(name, kind, options) end
 
----`PONG`.
+---The handle of a pool, for the other functions; `"default"` is the configuration's. Nil and a text where no pool of that
+---name is registered.
+---
+---```lua
+---local redis = require("nauthilus_redis")
+---local handle, err = redis.get_redis_connection("nothing")
+---print(handle, err) --> nil	no pool "nothing" is registered
+---```
+---@param name string
+---@return nauthilus_redis_connection? handle
+---@return string? err
+function nauthilus_redis.get_redis_connection(name) end
+
+---Asks the server whether it is there.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
 ---print(redis.redis_ping("default")) --> PONG	nil
 ---```
 ---@param handle any
----@return string? pong
+---@return "PONG"? pong
 ---@return string? err
 function nauthilus_redis.redis_ping(handle) end
 
----The value of a key. An empty one is nil without an error.
+---The value of a key, as a string unless `kind` says otherwise. Of an empty value nil, without an error.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_set("default", "n", 5)
----print(redis.redis_get("default", "n", "number") + 1) --> 6
+---redis.redis_set("default", "greeting", "hello")
+---print(redis.redis_get("default", "greeting")) --> hello	nil
+---print(redis.redis_get("default", "nothing")) --> nil	redis: nil
 ---```
 ---@param handle any
 ---@param key string
----@param type? "string"|"number"|"bool"
----@return any value
+---@param kind? "string"|"number"|"bool"
+---@return string|number|boolean|nil value
 ---@return string? err
-function nauthilus_redis.redis_get(handle, key, type) end
+function nauthilus_redis.redis_get(handle, key, kind) end
 
----Sets a key; a number is the seconds that it lives. Refused by `nx` or `xx`: nil without an error. With `get`: the value
----before.
+---Sets a key, for so many seconds or with Redis' own options. Returns `"OK"`; with `get` the value before; nil without an
+---error where `nx` or `xx` refuses.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_set("default", "k", "v", {nx = true})) --> OK	nil
+---print(redis.redis_set("default", "lock", request.session, {nx = true, ex = 30})) --> OK	nil
+---print(redis.redis_set("default", "lock", "another", {nx = true, ex = 30})) --> nil	nil
 ---```
 ---@param handle any
 ---@param key string
----@param value string|number|boolean
----@param options? integer|{nx?: boolean, xx?: boolean, get?: boolean, keepttl?: boolean, ex?: integer, px?: integer, exat?: integer, pxat?: integer}
+---@param value any
+---@param options? number|{nx?: boolean, xx?: boolean, get?: boolean, keepttl?: boolean, ex?: integer, px?: integer, exat?: integer, pxat?: integer}
 ---@return string? ok
 ---@return string? err
 function nauthilus_redis.redis_set(handle, key, value, options) end
 
----Deletes; how many there were.
+---Removes a key, and returns how many there were.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_del("default", "k")) --> 0	nil
+---redis.redis_set("default", "k", 1)
+---print(redis.redis_del("default", "k")) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@return integer? n
+---@return integer? removed
 ---@return string? err
 function nauthilus_redis.redis_del(handle, key) end
 
----1 if the key is there, else 0.
+---1 where the key is there, else 0.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_exists("default", "k")) --> 0	nil
+---print(redis.redis_exists("default", "nothing")) --> 0	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -101,75 +111,81 @@ function nauthilus_redis.redis_del(handle, key) end
 ---@return string? err
 function nauthilus_redis.redis_exists(handle, key) end
 
----Adds one; the new value.
+---Adds one and returns the sum; what is not there counts as 0.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_incr("default", "n")) --> 1	nil
+---print(redis.redis_incr("default", "logins")) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@return integer? n
+---@return integer? value
 ---@return string? err
 function nauthilus_redis.redis_incr(handle, key) end
 
----Lets a key live that long; false if it is not there.
+---Lets a key end in so many seconds. False where it is not there.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_expire("default", "k", 60)) --> false	nil
+---redis.redis_set("default", "k", 1)
+---print(redis.redis_expire("default", "k", 60)) --> true	nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param seconds integer
----@return boolean? set
+---@return boolean? done
 ---@return string? err
 function nauthilus_redis.redis_expire(handle, key, seconds) end
 
----Gives a key another name.
+---Gives a key another name. One of that name is overwritten.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_set("default", "a", "1")
+---redis.redis_set("default", "a", 1)
 ---print(redis.redis_rename("default", "a", "b")) --> OK	nil
 ---```
 ---@param handle any
 ---@param from string
 ---@param to string
----@return string? ok
+---@return "OK"? ok
 ---@return string? err
 function nauthilus_redis.redis_rename(handle, from, to) end
 
----The values of several keys, by key; those that are not there are left out.
+---The values of several keys, by key; those that are not there are not in it. In a Cluster the keys must share a slot.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_set("default", "a", "1")
----print(redis.redis_mget("default", "a", "b").a) --> 1
+---redis.redis_mset("default", {a = 1, b = 2})
+---local values = redis.redis_mget("default", "a", "b", "c")
+---print(values.a, values.b, values.c) --> 1	2	nil
 ---```
 ---@param handle any
----@param ... string|string[]
+---@param keys string|string[]
+---@param ... string
 ---@return table<string, string>? values
 ---@return string? err
-function nauthilus_redis.redis_mget(handle, ...) end
+function nauthilus_redis.redis_mget(handle, keys, ...) end
 
----Sets several keys: `key, value, …` or a table.
+---Sets several keys: a table, or keys and values in turn. In a Cluster the keys must share a slot.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_mset("default", {a = 1, b = 2})) --> OK	nil
+---print(redis.redis_mset("default", "a", 1, "b", 2)) --> OK	nil
 ---```
 ---@param handle any
----@param ... string|table<string, string>
----@return string? ok
+---@param values string|table<string, any>
+---@param ... any
+---@return "OK"? ok
 ---@return string? err
-function nauthilus_redis.redis_mset(handle, ...) end
+function nauthilus_redis.redis_mset(handle, values, ...) end
 
----The keys that fit a pattern. It keeps a large server busy: use scan.
+---All keys like a pattern, in no order. It stops a big server for a while: `redis_scan` does not. In a Cluster those of one
+---node.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(#redis.redis_keys("default", "*")) --> 0
+---redis.redis_set("default", "user:alice", 1)
+---print(redis.redis_keys("default", "user:*")[1]) --> user:alice
 ---```
 ---@param handle any
 ---@param pattern string
@@ -177,65 +193,73 @@ function nauthilus_redis.redis_mset(handle, ...) end
 ---@return string? err
 function nauthilus_redis.redis_keys(handle, pattern) end
 
----A page of the keys that fit a pattern. Begin with the cursor 0; it is 0 again at the end.
+---Some of the keys like a pattern, about `count` (10), and the cursor to go on with; 0 is the beginning and, as an answer,
+---the end. In a Cluster those of one node.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_scan("default", 0, "*", 10).cursor) --> 0
+---redis.redis_set("default", "user:alice", 1)
+---local page = redis.redis_scan("default", 0, "user:*", 100)
+---print(page.cursor, page.keys[1]) --> 0	user:alice
 ---```
 ---@param handle any
----@param cursor integer
+---@param cursor? integer
 ---@param pattern? string
 ---@param count? integer
 ---@return {cursor: integer, keys: string[]}? page
 ---@return string? err
 function nauthilus_redis.redis_scan(handle, cursor, pattern, count) end
 
----A field of a hash. One that is not there: nil, `redis: nil`.
+---The value of a field, as a string unless `kind` says otherwise. Of an empty value nil, without an error.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hget("default", "h", "f")) --> nil	redis: nil
+---redis.redis_hset("default", "user:alice", "host", "192.0.2.11")
+---print(redis.redis_hget("default", "user:alice", "host")) --> 192.0.2.11	nil
+---print(redis.redis_hget("default", "user:alice", "site")) --> nil	redis: nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param field string
----@param type? "string"|"number"|"bool"
----@return any value
+---@param kind? "string"|"number"|"bool"
+---@return string|number|boolean|nil value
 ---@return string? err
-function nauthilus_redis.redis_hget(handle, key, field, type) end
+function nauthilus_redis.redis_hget(handle, key, field, kind) end
 
----Sets fields of a hash: `field, value, …` or a table; how many were new.
+---Sets fields: a table, or names and values in turn. Returns how many are new.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hset("default", "h", {a = 1, b = 2})) --> 2	nil
+---print(redis.redis_hset("default", "user:alice", {host = "192.0.2.11", site = "north"})) --> 2	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|number|table
+---@param fields string|table<string, any>
+---@param ... any
 ---@return integer? added
 ---@return string? err
-function nauthilus_redis.redis_hset(handle, key, ...) end
+function nauthilus_redis.redis_hset(handle, key, fields, ...) end
 
----Deletes fields; how many there were.
+---Removes fields, and returns how many there were.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hdel("default", "h", "a", "b")) --> 0	nil
+---redis.redis_hset("default", "h", "a", 1)
+---print(redis.redis_hdel("default", "h", "a", "b")) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
----@return integer? n
+---@param fields string|string[]
+---@param ... string
+---@return integer? removed
 ---@return string? err
-function nauthilus_redis.redis_hdel(handle, key, ...) end
+function nauthilus_redis.redis_hdel(handle, key, fields, ...) end
 
----How many fields a hash has.
+---How many fields there are.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hlen("default", "h")) --> 0	nil
+---print(redis.redis_hlen("default", "nothing")) --> 0	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -243,11 +267,11 @@ function nauthilus_redis.redis_hdel(handle, key, ...) end
 ---@return string? err
 function nauthilus_redis.redis_hlen(handle, key) end
 
----All fields of a hash; `{}` if it is not there.
+---All fields and their values; an empty table where there is no such key.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_hset("default", "h", "a", 1)
+---redis.redis_hset("default", "h", {a = 1})
 ---print(redis.redis_hgetall("default", "h").a) --> 1
 ---```
 ---@param handle any
@@ -256,53 +280,55 @@ function nauthilus_redis.redis_hlen(handle, key) end
 ---@return string? err
 function nauthilus_redis.redis_hgetall(handle, key) end
 
----Several fields of a hash, by name; those that are not there are left out.
+---The values of several fields, by field; those that are not there are not in it.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_hset("default", "h", "a", 1)
----print(redis.redis_hmget("default", "h", "a", "b").a) --> 1
+---redis.redis_hset("default", "h", {a = 1, b = 2})
+---local values = redis.redis_hmget("default", "h", {"a", "c"})
+---print(values.a, values.c) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
+---@param fields string|string[]
+---@param ... string
 ---@return table<string, string>? values
 ---@return string? err
-function nauthilus_redis.redis_hmget(handle, key, ...) end
+function nauthilus_redis.redis_hmget(handle, key, fields, ...) end
 
----Adds to a field; the new value.
+---Adds to a field and returns the sum.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hincrby("default", "h", "n", 2)) --> 2	nil
+---print(redis.redis_hincrby("default", "counts", "logins", 5)) --> 5	nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param field string
----@param n integer
+---@param by integer
 ---@return integer? value
 ---@return string? err
-function nauthilus_redis.redis_hincrby(handle, key, field, n) end
+function nauthilus_redis.redis_hincrby(handle, key, field, by) end
 
----Adds to a field; the new value.
+---Adds to a field and returns the sum.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hincrbyfloat("default", "h", "x", 0.5)) --> 0.5	nil
+---print(redis.redis_hincrbyfloat("default", "counts", "load", 0.5)) --> 0.5	nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param field string
----@param n number
+---@param by number
 ---@return number? value
 ---@return string? err
-function nauthilus_redis.redis_hincrbyfloat(handle, key, field, n) end
+function nauthilus_redis.redis_hincrbyfloat(handle, key, field, by) end
 
----Whether a hash has a field.
+---Whether there is such a field.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_hexists("default", "h", "f")) --> false	nil
+---print(redis.redis_hexists("default", "h", "a")) --> false	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -311,37 +337,40 @@ function nauthilus_redis.redis_hincrbyfloat(handle, key, field, n) end
 ---@return string? err
 function nauthilus_redis.redis_hexists(handle, key, field) end
 
----Adds members to a set; how many were new.
+---Adds members to a set, and returns how many are new.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_sadd("default", "s", "a", "b")) --> 2	nil
+---print(redis.redis_sadd("default", "users", "alice", "bob")) --> 2	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
+---@param members any
+---@param ... any
 ---@return integer? added
 ---@return string? err
-function nauthilus_redis.redis_sadd(handle, key, ...) end
+function nauthilus_redis.redis_sadd(handle, key, members, ...) end
 
----Removes members; how many there were.
+---Removes members, and returns how many there were.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_srem("default", "s", "a")) --> 0	nil
+---redis.redis_sadd("default", "users", "alice")
+---print(redis.redis_srem("default", "users", {"alice", "bob"})) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
----@return integer? n
+---@param members any
+---@param ... any
+---@return integer? removed
 ---@return string? err
-function nauthilus_redis.redis_srem(handle, key, ...) end
+function nauthilus_redis.redis_srem(handle, key, members, ...) end
 
 ---How many members a set has.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_scard("default", "s")) --> 0	nil
+---print(redis.redis_scard("default", "nothing")) --> 0	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -353,20 +382,22 @@ function nauthilus_redis.redis_scard(handle, key) end
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_sismember("default", "s", "a")) --> false	nil
+---redis.redis_sadd("default", "moved", request.account)
+---print(redis.redis_sismember("default", "moved", "alice@example.org")) --> true	nil
 ---```
 ---@param handle any
 ---@param key string
----@param member string
+---@param member any
 ---@return boolean? there
 ---@return string? err
 function nauthilus_redis.redis_sismember(handle, key, member) end
 
----All members of a set, in no order.
+---All members, in no order.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(#redis.redis_smembers("default", "s")) --> 0
+---redis.redis_sadd("default", "users", "alice")
+---print(#redis.redis_smembers("default", "users")) --> 1
 ---```
 ---@param handle any
 ---@param key string
@@ -374,38 +405,84 @@ function nauthilus_redis.redis_sismember(handle, key, member) end
 ---@return string? err
 function nauthilus_redis.redis_smembers(handle, key) end
 
----Adds members with scores to a sorted set: `{member = score}` or `member, score, …`; how many were new. In a pipeline it is
----`key, score, member`.
+---Counts values in a HyperLogLog. 1 where that changed the estimate, else 0.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zadd("default", "z", {a = 1, b = 2})) --> 2	nil
+---print(redis.redis_pfadd("default", "clients", request.client_ip)) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... table<string, number>|string|number
----@return integer? added
+---@param values any
+---@param ... any
+---@return integer? changed
 ---@return string? err
-function nauthilus_redis.redis_zadd(handle, key, ...) end
+function nauthilus_redis.redis_pfadd(handle, key, values, ...) end
 
----Removes members; how many there were.
+---About how many different values were counted.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zrem("default", "z", "a")) --> 0	nil
+---redis.redis_pfadd("default", "clients", "192.0.2.7", "192.0.2.8")
+---print(redis.redis_pfcount("default", "clients")) --> 2	nil
 ---```
 ---@param handle any
----@param key string
----@param ... string|string[]
+---@param keys string|string[]
+---@param ... string
 ---@return integer? n
 ---@return string? err
-function nauthilus_redis.redis_zrem(handle, key, ...) end
+function nauthilus_redis.redis_pfcount(handle, keys, ...) end
 
----How many members have a score from min to max; `-inf`, `(5` and the like will do.
+---Makes one HyperLogLog of several.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zcount("default", "z", "-inf", 5)) --> 0	nil
+---redis.redis_pfadd("default", "monday", "192.0.2.7")
+---print(redis.redis_pfmerge("default", "week", "monday", "tuesday")) --> OK	nil
+---```
+---@param handle any
+---@param into string
+---@param keys string|string[]
+---@param ... string
+---@return "OK"? ok
+---@return string? err
+function nauthilus_redis.redis_pfmerge(handle, into, keys, ...) end
+
+---Sets the scores of members: a table of scores by member, or members and scores in turn. Returns how many are new.
+---
+---```lua
+---local redis = require("nauthilus_redis")
+---print(redis.redis_zadd("default", "load", {["192.0.2.11"] = 5, ["192.0.2.12"] = 3})) --> 2	nil
+---```
+---@param handle any
+---@param key string
+---@param members string|table<string, number>
+---@param ... any
+---@return integer? added
+---@return string? err
+function nauthilus_redis.redis_zadd(handle, key, members, ...) end
+
+---Removes members, and returns how many there were.
+---
+---```lua
+---local redis = require("nauthilus_redis")
+---redis.redis_zadd("default", "load", "a", 1)
+---print(redis.redis_zrem("default", "load", "a", "b")) --> 1	nil
+---```
+---@param handle any
+---@param key string
+---@param members any
+---@param ... any
+---@return integer? removed
+---@return string? err
+function nauthilus_redis.redis_zrem(handle, key, members, ...) end
+
+---How many members have a score from `min` to `max`; `"-inf"`, `"+inf"` and `"(5"` (without 5) as in Redis.
+---
+---```lua
+---local redis = require("nauthilus_redis")
+---redis.redis_zadd("default", "load", {a = 1, b = 5})
+---print(redis.redis_zcount("default", "load", 1, "(5")) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -415,12 +492,12 @@ function nauthilus_redis.redis_zrem(handle, key, ...) end
 ---@return string? err
 function nauthilus_redis.redis_zcount(handle, key, min, max) end
 
----A member's score; `nil, redis: nil` if it is not there.
+---The score of a member.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_zadd("default", "z", "a", 1.5)
----print(redis.redis_zscore("default", "z", "a")) --> 1.5	nil
+---redis.redis_zadd("default", "load", {a = 1.5})
+---print(redis.redis_zscore("default", "load", "a")) --> 1.5	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -429,11 +506,12 @@ function nauthilus_redis.redis_zcount(handle, key, min, max) end
 ---@return string? err
 function nauthilus_redis.redis_zscore(handle, key, member) end
 
----A member's place, from 0, the lowest score first.
+---The place of a member, 0 has the lowest score.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zrank("default", "z", "a")) --> nil	redis: nil
+---redis.redis_zadd("default", "load", {a = 1, b = 5})
+---print(redis.redis_zrank("default", "load", "b")) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -442,11 +520,12 @@ function nauthilus_redis.redis_zscore(handle, key, member) end
 ---@return string? err
 function nauthilus_redis.redis_zrank(handle, key, member) end
 
----A member's place, from 0, the highest score first.
+---The place of a member, 0 has the highest score.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zrevrank("default", "z", "a")) --> nil	redis: nil
+---redis.redis_zadd("default", "load", {a = 1, b = 5})
+---print(redis.redis_zrevrank("default", "load", "b")) --> 0	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -455,54 +534,56 @@ function nauthilus_redis.redis_zrank(handle, key, member) end
 ---@return string? err
 function nauthilus_redis.redis_zrevrank(handle, key, member) end
 
----Adds to a member's score; the new one.
+---Adds to a member's score and returns the sum.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zincrby("default", "z", 2, "a")) --> 2	nil
+---print(redis.redis_zincrby("default", "load", 2, "192.0.2.11")) --> 2	nil
 ---```
 ---@param handle any
 ---@param key string
----@param n number
+---@param by number
 ---@param member string
 ---@return number? score
 ---@return string? err
-function nauthilus_redis.redis_zincrby(handle, key, n, member) end
+function nauthilus_redis.redis_zincrby(handle, key, by, member) end
 
----Removes the members with these scores; how many there were.
+---Removes the members with a score from `min` to `max`, and returns how many there were.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zremrangebyscore("default", "z", 0, 5)) --> 0	nil
+---redis.redis_zadd("default", "seen", {old = 1, new = 9})
+---print(redis.redis_zremrangebyscore("default", "seen", "-inf", 5)) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param min number|string
 ---@param max number|string
----@return integer? n
+---@return integer? removed
 ---@return string? err
 function nauthilus_redis.redis_zremrangebyscore(handle, key, min, max) end
 
----Removes the members at these places; how many there were.
+---Removes the members at places `from` to `to`; -1 is the last. Returns how many there were.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_zremrangebyrank("default", "z", 0, -1)) --> 0	nil
+---redis.redis_zadd("default", "seen", {old = 1, new = 9})
+---print(redis.redis_zremrangebyrank("default", "seen", 0, 0)) --> 1	nil
 ---```
 ---@param handle any
 ---@param key string
 ---@param from integer
 ---@param to integer
----@return integer? n
+---@return integer? removed
 ---@return string? err
 function nauthilus_redis.redis_zremrangebyrank(handle, key, from, to) end
 
----The members at these places, the lowest score first; -1 is the last.
+---The members at places `from` to `to`, the lowest score first; -1 is the last.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_zadd("default", "z", {a = 1, b = 2})
----print(redis.redis_zrange("default", "z", 0, -1)[1]) --> a
+---redis.redis_zadd("default", "load", {a = 1, b = 5})
+---print(table.concat(redis.redis_zrange("default", "load", 0, -1), " ")) --> a b
 ---```
 ---@param handle any
 ---@param key string
@@ -512,12 +593,12 @@ function nauthilus_redis.redis_zremrangebyrank(handle, key, from, to) end
 ---@return string? err
 function nauthilus_redis.redis_zrange(handle, key, from, to) end
 
----The same, the highest score first.
+---The members at places `from` to `to`, the highest score first; -1 is the last.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_zadd("default", "z", {a = 1, b = 2})
----print(redis.redis_zrevrange("default", "z", 0, -1)[1]) --> b
+---redis.redis_zadd("default", "load", {a = 1, b = 5})
+---print(table.concat(redis.redis_zrevrange("default", "load", 0, -1), " ")) --> b a
 ---```
 ---@param handle any
 ---@param key string
@@ -527,53 +608,56 @@ function nauthilus_redis.redis_zrange(handle, key, from, to) end
 ---@return string? err
 function nauthilus_redis.redis_zrevrange(handle, key, from, to) end
 
----The members with these scores.
+---The members with a score from `min` to `max`, the lowest first; with `limit` only some of them.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_zadd("default", "z", {a = 1, b = 2})
----print(redis.redis_zrangebyscore("default", "z", 2, "+inf")[1]) --> b
+---redis.redis_zadd("default", "load", {a = 1, b = 5, c = 7})
+---print(table.concat(redis.redis_zrangebyscore("default", "load", 2, "+inf", {offset = 0, count = 1}), " ")) --> b
 ---```
 ---@param handle any
 ---@param key string
 ---@param min number|string
 ---@param max number|string
----@param options? {offset?: integer, count?: integer}
+---@param limit? {offset?: integer, count?: integer}
 ---@return string[]? members
 ---@return string? err
-function nauthilus_redis.redis_zrangebyscore(handle, key, min, max, options) end
+function nauthilus_redis.redis_zrangebyscore(handle, key, min, max, limit) end
 
----Puts values before a list; its length.
+---Puts values before a list, one after the other, and returns its length.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_lpush("default", "l", "a", "b")) --> 2	nil
+---print(redis.redis_lpush("default", "queue", "a", "b")) --> 2	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
+---@param values any
+---@param ... any
 ---@return integer? length
 ---@return string? err
-function nauthilus_redis.redis_lpush(handle, key, ...) end
+function nauthilus_redis.redis_lpush(handle, key, values, ...) end
 
----Puts values behind a list; its length.
+---Puts values behind a list, and returns its length.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_rpush("default", "l", {"a", "b"})) --> 2	nil
+---print(redis.redis_rpush("default", "queue", {"a", "b"})) --> 2	nil
 ---```
 ---@param handle any
 ---@param key string
----@param ... string|string[]
+---@param values any
+---@param ... any
 ---@return integer? length
 ---@return string? err
-function nauthilus_redis.redis_rpush(handle, key, ...) end
+function nauthilus_redis.redis_rpush(handle, key, values, ...) end
 
 ---Takes the first value of a list.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_lpop("default", "l")) --> nil	redis: nil
+---redis.redis_rpush("default", "queue", "a", "b")
+---print(redis.redis_lpop("default", "queue")) --> a	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -585,7 +669,8 @@ function nauthilus_redis.redis_lpop(handle, key) end
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_rpop("default", "l")) --> nil	redis: nil
+---redis.redis_rpush("default", "queue", "a", "b")
+---print(redis.redis_rpop("default", "queue")) --> b	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -593,12 +678,12 @@ function nauthilus_redis.redis_lpop(handle, key) end
 ---@return string? err
 function nauthilus_redis.redis_rpop(handle, key) end
 
----The values at these places, from 0; -1 is the last.
+---The values at places `from` to `to`; 0 is the first, -1 the last.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_rpush("default", "l", "a", "b")
----print(redis.redis_lrange("default", "l", 0, -1)[2]) --> b
+---redis.redis_rpush("default", "queue", "a", "b", "c")
+---print(table.concat(redis.redis_lrange("default", "queue", 1, -1), " ")) --> b c
 ---```
 ---@param handle any
 ---@param key string
@@ -612,7 +697,7 @@ function nauthilus_redis.redis_lrange(handle, key, from, to) end
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_llen("default", "l")) --> 0	nil
+---print(redis.redis_llen("default", "nothing")) --> 0	nil
 ---```
 ---@param handle any
 ---@param key string
@@ -620,51 +705,14 @@ function nauthilus_redis.redis_lrange(handle, key, from, to) end
 ---@return string? err
 function nauthilus_redis.redis_llen(handle, key) end
 
----Adds to a HyperLogLog; 1 if its estimate changed.
+---Gives Redis a script of up to 256 KiB, which `redis_run_script` then runs by its name. The name is kept, for all requests
+---until the next reload, even where the server is away just now. At most 256 names.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----print(redis.redis_pfadd("default", "p", "a", "b")) --> 1	nil
----```
----@param handle any
----@param key string
----@param ... string|string[]
----@return integer? changed
----@return string? err
-function nauthilus_redis.redis_pfadd(handle, key, ...) end
-
----How many different values there are, about.
----
----```lua
----local redis = require("nauthilus_redis")
----redis.redis_pfadd("default", "p", "a", "b")
----print(redis.redis_pfcount("default", "p")) --> 2	nil
----```
----@param handle any
----@param ... string
----@return integer? n
----@return string? err
-function nauthilus_redis.redis_pfcount(handle, ...) end
-
----Merges HyperLogLogs into one.
----
----```lua
----local redis = require("nauthilus_redis")
----redis.redis_pfadd("default", "p", "a")
----print(redis.redis_pfmerge("default", "q", "p")) --> OK	nil
----```
----@param handle any
----@param to string
----@param ... string|string[]
----@return string? ok
----@return string? err
-function nauthilus_redis.redis_pfmerge(handle, to, ...) end
-
----Loads a script into the server, and remembers it by its name for `redis_run_script`, also when the server is away.
----
----```lua
----local redis = require("nauthilus_redis")
----print(#redis.redis_upload_script("default", "return 1", "One")) --> 40
+---local sha1, err = redis.redis_upload_script("default", "return redis.call('INCR', KEYS[1])", "Count")
+---print(sha1) --> 61636018f4e6b5817b89791bbed242f93fa089e3
+---print(redis.redis_run_script("default", "", "Count", {"logins"}, {})) --> 1	nil
 ---```
 ---@param handle any
 ---@param source string
@@ -673,36 +721,48 @@ function nauthilus_redis.redis_pfmerge(handle, to, ...) end
 ---@return string? err
 function nauthilus_redis.redis_upload_script(handle, source, name) end
 
----Runs an uploaded script by its name, or, with the name `""`, the source. The arguments are a table or stand one by one. A
----server that has lost the script gets it again.
+---Runs a script in Redis, in one step that nobody comes between: the one that was uploaded under `name`, or, where that is
+---`""`, `source`. A Redis that has forgotten it gets it again. In a Cluster all keys must share a slot. `args` is a table,
+---or several values.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----redis.redis_upload_script("default", "return {KEYS[1], ARGV[1]}", "Echo")
----print(redis.redis_run_script("default", "", "Echo", {"k"}, "v")[2]) --> v
+---local host = redis.redis_run_script("default", [[
+---  redis.call("SET", KEYS[1], ARGV[1], "NX")
+---  return redis.call("GET", KEYS[1])
+---]], "", {"user:" .. request.account}, "192.0.2.11")
+---print(host) --> 192.0.2.11
 ---```
 ---@param handle any
 ---@param source string
 ---@param name string
 ---@param keys string[]
+---@param args any
 ---@param ... any
 ---@return any reply
 ---@return string? err
-function nauthilus_redis.redis_run_script(handle, source, name, keys, ...) end
+function nauthilus_redis.redis_run_script(handle, source, name, keys, args, ...) end
 
----Sends several commands at once: rows of a name and its arguments, as `{"hget", key, field}`; `{"run_script", source, name,
----keys, arguments}` too. zadd is `key, score, member`, mget and hmget give lists. If the first command that fails has an
----error of its own, the call is nil and that.
+---Sends up to 1000 commands at once and returns what came of each, in their order. A command is a list: its name without
+---`redis_`, then its arguments without the handle; `zadd` takes key, score, member, `set` no other option than seconds,
+---`run_script` source, name, keys, arguments. Where nothing is there `ok` is true and there is no value; `mget` and `hmget`
+---are lists without what is not there. If the first command to fail has a real error, the whole call returns nil and that
+---error.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
----local results = redis.redis_pipeline("default", "write", {{"set", "k", "v"}, {"get", "k"}})
----print(results[2].value) --> v
+---local results, err = redis.redis_pipeline("default", "write", {
+---  {"hset", "user:alice", "host", "192.0.2.11"},
+---  {"expire", "user:alice", 3600},
+---  {"hget", "user:alice", "host"},
+---})
+---if not results then error(err) end
+---print(#results, results[1].value, results[2].value, results[3].value) --> 3	1	true	192.0.2.11
 ---```
 ---@param handle any
 ---@param mode "read"|"write"
----@param commands table[]
----@return {ok: boolean, value: any, err: string?}[]? results
+---@param commands any[][]
+---@return {ok: boolean, value?: any, err?: string}[]? results
 ---@return string? err
 function nauthilus_redis.redis_pipeline(handle, mode, commands) end
 

@@ -1,6 +1,25 @@
 ---@meta usher
 -- Written by make generate: do not edit.
 
+---A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.
+---@class usher_map
+local usher_map_methods = {}
+
+---Returns the value of the line for a key, as a string; where there is none, the default, or nil. An exact line goes before
+---a suffix, the longest suffix first, and both before a regular expression, the first one first; an address has its longest
+---prefix. Case does not matter. A key is 1024 bytes at most; longer ones are in no line.
+---
+---```lua
+---local usher = require("usher")
+---local moved = usher.map("moved.map")
+---print(moved:get("alice@example.org")) --> 192.0.2.12
+---print(moved("carol@example.org", "192.0.2.11")) --> 192.0.2.11
+---```
+---@param key string
+---@param default? any
+---@return any value
+function usher_map_methods:get(key, default) end
+
 ---What policies always need: the servers that a request can go to, ways to choose one, look-ups in files, and what becomes
 ---of the login. It is usher's own; Nauthilus has it not.
 ---@class usherlib
@@ -14,9 +33,9 @@ usher = {}
 ---
 ---```lua
 ---local usher = require("usher")
----for _, server in ipairs(usher.servers()) do
----  print(server.host, server.weight) --> 192.0.2.11	100
----end --> 192.0.2.12	100
+---local servers = usher.servers()
+---print(#servers, servers[1].host, servers[1].port) --> 2	192.0.2.11	143
+---print(servers[1].weight, #servers[1].tags, servers[1].assigned) --> 100	0	0
 ---print(#usher.servers({tag = "ssd"})) --> 0
 ---```
 ---@param filter? {tag?: string, tags?: string[], host?: string}
@@ -82,7 +101,7 @@ function usher.round_robin(servers) end
 ---
 ---```lua
 ---local usher = require("usher")
----local server = usher.assigned() == nil and usher.least_assigned(usher.servers())
+---local server = usher.least_assigned(usher.servers())
 ---print(server.assigned) --> 0
 ---```
 ---@param servers nauthilus_backend_server[]
@@ -119,6 +138,34 @@ function usher.sticky(servers, key) end
 ---@return string? host
 ---@return string? err
 function usher.assigned(user) end
+
+---Returns the map of a file of keys and values (docs/maps.md says how they are written), relative to the script's folder. It
+---is read once for the process, at best at the start: call it outside of functions. A file that changes is read anew within
+---about two seconds; while it is broken or gone, the old content stays, and the log says why. Raises an error when the file
+---was never good, and when a request may not wait until it is read: the next one finds it. A name must not contain `..`; a
+---process has 1000 maps at most.
+---
+---```lua
+---local usher = require("usher")
+---local moved = usher.map("moved.map")
+---print(moved("alice@example.org")) --> 192.0.2.12
+---```
+---@param file string
+---@return usher_map map
+function usher.map(file) end
+
+---Reports whether an address is in a network, or in one of a list of networks; an address stands for itself. An IPv4 address
+---in IPv6 form counts as IPv4. A text that is no address, and `""`, is in none; a network that is none raises an error.
+---
+---```lua
+---local usher = require("usher")
+---print(usher.cidr({"198.51.100.0/24", "192.0.2.0/28"}, request.client_ip)) --> true
+---print(usher.cidr("2001:db8::/32", request.client_ip)) --> false
+---```
+---@param set string|string[]
+---@param ip string
+---@return boolean inside
+function usher.cidr(set, ip) end
 
 ---Sends the request to a server, as `nauthilus_backend.select_backend_server` does with its host and port; the last
 ---selection counts.
