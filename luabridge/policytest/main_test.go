@@ -10,7 +10,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testLimits.Steps, testLimits.Memory = 500_000, 32<<20 // with the race detector, steps take long
+	goleak.VerifyTestMain(m)
+}
 
 // policy is what tests of this package test.
 const policy = `function nauthilus_call_filter(request)
