@@ -183,6 +183,10 @@ func (s *suite) packagePath(v lua.LValue) (string, error) {
 	for part := range strings.SplitSeq(text, ";") {
 		if part != "" {
 			parts = append(parts, s.path(part))
+			if !strings.Contains(part, "?") { // a folder
+				part = filepath.Join(part, "?.lua")
+			}
+			s.used[s.path(part)] = true
 		}
 	}
 	return strings.Join(parts, ";"), nil

@@ -48,7 +48,6 @@ func folders(paths []string, used map[string]bool) (dirs []string) {
 		dirs = append(dirs, filepath.Dir(file))
 	}
 	for _, path := range paths {
-		dirs = append(dirs, filepath.Dir(path))
 		_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, p)
@@ -71,8 +70,7 @@ func changed(ctx context.Context, w *fsnotify.Watcher) bool {
 			if !ok {
 				return false
 			}
-			name := filepath.Base(e.Name)
-			if e.Op != fsnotify.Chmod && !strings.HasPrefix(name, ".") && !strings.HasSuffix(name, "~") {
+			if e.Op != fsnotify.Chmod && matters(filepath.Base(e.Name)) {
 				after = time.After(quiet)
 			}
 		case _, ok := <-w.Errors:
@@ -84,4 +82,9 @@ func changed(ctx context.Context, w *fsnotify.Watcher) bool {
 			return true
 		}
 	}
+}
+
+// matters reports whether a file of that name is Lua, or may be a folder.
+func matters(name string) bool {
+	return !strings.HasPrefix(name, ".") && (filepath.Ext(name) == ".lua" || filepath.Ext(name) == "")
 }
