@@ -47,6 +47,10 @@ lint: ## gofmt, go vet, golangci-lint
 	$(GO) vet ./...
 	$(TOOL) golangci-lint run
 
+.PHONY: generate
+generate: ## docs/lua-api.md and scripts/types, of the tables in luabridge/modules
+	$(GO) test ./luabridge/reference -run '^TestGenerated$$' -count 1 -update
+
 .PHONY: bench
 bench: ## benchmarks; compare two runs with: make benchstat OLD=a.txt NEW=b.txt
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $$($(GO) list ./... | grep -v /test)

@@ -178,6 +178,14 @@ func BenchmarkFunction(b *testing.B) {
 		{"request_pairs", "", "for k in pairs(request) do end"},
 		{"usher.servers", "local f = usher.servers", "f()"},
 		{"usher.hash", "local f, t = usher.hash, usher.servers()", "f('key', t)"},
+		{"usher.first", "local f, t = usher.first, usher.servers()", "f(t)"},
+		{"usher.random", "local f, t = usher.random, usher.servers()", "f(t)"},
+		{"usher.round_robin", "local f, t = usher.round_robin, usher.servers()", "f(t)"},
+		{"usher.least_assigned", "local f, t = usher.least_assigned, usher.servers()", "f(t)"},
+		{"usher.cidr", "local f, ip = usher.cidr, request.client_ip", "f('192.0.2.0/24', ip)"},
+		{"usher.map", "local f = usher.map", "f('m')"},
+		{"usher.map:get", "local m = usher.map('m')", "m:get('alice@example.org')"},
+		{"server_weight", "local s = usher.servers()[1]", "local _ = s.weight"},
 		{"usher.sticky", "local f, t = usher.sticky, usher.servers()", "f(t)"},
 		{"usher.select", "local f, s = usher.select, usher.servers()[1]", "f(s)"},
 		{"usher.assigned", "local f = usher.assigned", "f()"},
@@ -198,7 +206,7 @@ func BenchmarkFunction(b *testing.B) {
 		{"coroutine.wrap", "local f, g = coroutine.wrap, function() end", "if i <= 50 then f(g) end"},
 	} {
 		b.Run("call="+f.name, func(b *testing.B) {
-			benchmark(b, inFilter(f.before+" for i = 1, 100 do "+f.call+" end"), eight())
+			benchmark(b, inFilter(f.before+" for i = 1, 100 do "+f.call+" end"), eight(), given(b, map[string]string{"m": "alice@example.org north\n"}))
 		})
 	}
 }

@@ -62,6 +62,7 @@ func ReadFilter(path string) (Filter, error) {
 // A script is a compiled policy, and what it names.
 type script struct {
 	path    string
+	dir     string // of path: what names of maps are relative to
 	proto   *lua.FunctionProto
 	globals []string // that it reads
 	texts   []string // that stand in it, fields' names among them
@@ -72,7 +73,7 @@ func newScript(path, text string) (*script, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &script{path: path, proto: proto}
+	s := &script{path: path, dir: filepath.Dir(path), proto: proto}
 	s.look(proto)
 	slices.Sort(s.globals)
 	slices.Sort(s.texts)

@@ -213,7 +213,7 @@ func (d *Director) Before(ctx context.Context, q *proxy.Query) (v proxy.Verdict,
 				break
 			}
 		}
-		v.Selected, v.Changes = false, nil // a feature routes nobody
+		v.Selected, v.Changes, v.Key = false, nil, "" // a feature routes nobody
 		s.notes.logs, s.notes.text = v.Logs, v.Text
 		return nil
 	})
@@ -298,6 +298,7 @@ func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdi
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.notes.context,
 	})
 	c.Verdict.Changes, c.Verdict.Header, c.Verdict.Logs = v.Changes, v.Header, v.Logs
+	c.Verdict.Key, c.Verdict.KeyHost = v.Key, v.KeyHost
 	results, err = s.run(u.script, c, entry)
 	failing := false
 	if counts(q) && ctx.Err() == nil {
@@ -328,15 +329,22 @@ func (s *state) merge(u *unit, q *proxy.Query, v, said *proxy.Verdict, refused b
 	if s.buf.TextSet() && v.Text == "" {
 		v.Text = said.Text
 	}
+	v.Key, v.KeyHost = said.Key, said.KeyHost
+	if said.TempFail && !v.TempFail {
+		v.TempFail, v.TempFailText = true, said.TempFailText
+		if !v.Refused {
+			v.By = u.by
+		}
+	}
 	if said.Selected {
 		v.Selected, v.Host, v.Port, v.Reason = true, said.Host, said.Port, said.Reason
-		if !v.Refused && v.Hold == 0 {
+		if !v.Refused && !v.TempFail && v.Hold == 0 {
 			v.By = said.By
 		}
 	}
 	if said.Hold > 0 {
 		v.Hold = said.Hold
-		if !v.Refused {
+		if !v.Refused && !v.TempFail {
 			v.By = u.by
 		}
 	}

@@ -34,6 +34,8 @@ func (s *state) explain(u *unit, q *proxy.Query, said *proxy.Verdict, refused bo
 	switch {
 	case refused || said.Refused:
 		did = append(did, "refuses")
+	case said.TempFail:
+		did = append(did, fmt.Sprintf("tells the login to try later: %q", said.TempFailText))
 	case said.Hold > 0:
 		did = append(did, "accepts, holds the login for "+said.Hold.String())
 	case said.Selected:

@@ -1,6 +1,7 @@
 package luabridge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -116,6 +117,7 @@ func (p *Passdb) fields(a modules.Account) []proxy.Attr {
 
 func (p *Passdb) ask(ctx context.Context, r *proxy.Request) (a modules.Account, err error) {
 	q := &proxy.Query{Request: r, User: r.User, ID: r.ID, View: noBackends}
+	var later error
 	err = p.d.within(ctx, p.d.opt.Limits, q, func(s *state) error {
 		said, results, err := s.ask(ctx, &p.unit, q, &proxy.Verdict{Logs: s.notes.logs}, entryPassword)
 		if err != nil {
@@ -124,6 +126,10 @@ func (p *Passdb) ask(ctx context.Context, r *proxy.Request) (a modules.Account, 
 		s.notes.logs = said.Logs
 		if s.notes.text == "" {
 			s.notes.text = said.Text
+		}
+		if said.TempFail {
+			later = fmt.Errorf("%s: %s", p.unit.name, cmp.Or(said.TempFailText, "says to try later"))
+			return nil
 		}
 		if n, ok := results[0].(lua.LNumber); !ok || n != 0 {
 			return fmt.Errorf("%s: %s returned %s; expected nauthilus_builtin.BACKEND_RESULT_OK (0)", p.unit.name, entryPassword, s.call.Shown(results[0].String(), 64))
@@ -134,7 +140,7 @@ func (p *Passdb) ask(ctx context.Context, r *proxy.Request) (a modules.Account, 
 		a.Text = s.notes.text
 		return nil
 	})
-	return a, err
+	return a, cmp.Or(err, later)
 }
 
 // List implements passdb.Directory.

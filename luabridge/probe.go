@@ -32,6 +32,17 @@ type probe struct {
 // the entry function raised, unless it wanted to reach the network: what it does
 // without says little.
 func (d *Director) probe(u *unit, p probe) (raised, err error) {
+	for {
+		raised, loading, err := d.tryProbe(u, p)
+		if loading == nil {
+			return raised, err
+		}
+		<-loading // a start waits for its maps, however long they are
+	}
+}
+
+// tryProbe is one try. With loading it is void: a map was not read in time.
+func (d *Director) tryProbe(u *unit, p probe) (raised error, loading <-chan struct{}, err error) {
 	s := newState(d)
 	defer s.L.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), d.opt.Limits.Time)
@@ -47,19 +58,22 @@ func (d *Director) probe(u *unit, p probe) (raised, err error) {
 	}
 	c := call()
 	if _, err := s.run(u.script, c, ""); err != nil {
-		return nil, err
+		return nil, c.Loading, err
 	}
 	if _, ok := c.Env.RawGetString(p.entry).(*lua.LFunction); !ok {
-		return nil, fmt.Errorf("%s: defines no function %s", u.path, p.entry)
+		return nil, nil, fmt.Errorf("%s: defines no function %s", u.path, p.entry)
 	}
 	if p.chunkOnly {
-		return nil, nil
+		return nil, nil, nil
 	}
 	c = call()
 	if _, err := s.run(u.script, c, p.entry); err != nil && !c.Offline {
-		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", u.name, err, q.Request.Protocol, probeUser), nil
+		if c.Loading != nil {
+			return nil, c.Loading, nil
+		}
+		return fmt.Errorf("policy %s: %w (asked with a probe request, %s for %s)", u.name, err, q.Request.Protocol, probeUser), nil, nil
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
 // probeQuery is a request for a protocol that there are backends of.

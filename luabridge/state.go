@@ -226,7 +226,12 @@ func (s *state) front(name string) *lua.LTable {
 	mt := s.fronts[name]
 	if mt == nil {
 		if m := modules.Named(name); m != nil {
-			mt = modules.Sealed(s.L, m.Table(s.L))
+			t := m.Table(s.L)
+			mt = modules.Sealed(s.L, t)
+			// A module that can be called itself, as inspect.
+			if own, ok := t.Metatable.(*lua.LTable); ok {
+				mt.RawSetString("__call", own.RawGetString("__call"))
+			}
 			s.fronts[name] = mt
 		}
 	}
@@ -437,6 +442,7 @@ var (
 // results, valid until the next run.
 func (s *state) run(sc *script, c *modules.Call, entry string) (results [3]lua.LValue, err error) {
 	L := s.L
+	c.Dir = sc.dir
 	env := L.CreateTable(0, 4)
 	env.Metatable = s.envMeta
 	c.Env = env

@@ -33,17 +33,23 @@ func (Builtin) Direct(_ context.Context, q *Query) (Verdict, error) {
 // user's host up, but not its service of this protocol, that is returned all the
 // same: who selects it tells the user to try later.
 func (q *Query) Sticky(entries []*Entry) (*Entry, Reason) {
-	if h := q.View.Host(q.Assigned); h != nil {
+	return q.StickyTo(entries, q.Assigned, q.Key.Name)
+}
+
+// StickyTo is Sticky for another key, whose live assignment is to the host
+// assigned.
+func (q *Query) StickyTo(entries []*Entry, assigned, key string) (*Entry, Reason) {
+	if h := q.View.Host(assigned); h != nil {
 		for _, e := range entries {
 			if e.host == h {
 				return e, Sticky
 			}
 		}
 	}
-	if q.Assigned != "" {
-		if e := q.View.Ailing(q.Assigned, q.Request.Protocol, q.Request.AddressOnly); e != nil {
+	if assigned != "" {
+		if e := q.View.Ailing(assigned, q.Request.Protocol, q.Request.AddressOnly); e != nil {
 			return e, Sticky
 		}
 	}
-	return Rendezvous(q.View, q.Request.Protocol, q.Key.Name, entries), Hashed
+	return Rendezvous(q.View, q.Request.Protocol, key, entries), Hashed
 }

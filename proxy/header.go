@@ -45,7 +45,7 @@ func (h HeaderChange) Valid() error {
 	switch name := strings.ToLower(h.Name); {
 	case strings.HasPrefix(name, "auth-"):
 		return errors.New("headers Auth-… are usher's own")
-	case name == "connection", name == "content-length", name == "date", name == "keep-alive", name == "te", name == "trailer",
+	case name == "connection", name == "content-length", name == "date", name == "keep-alive", name == "proxy-connection", name == "te", name == "trailer",
 		name == "transfer-encoding", name == "upgrade":
 		return fmt.Errorf("header %s is the server's own", h.Name)
 	}
@@ -54,5 +54,5 @@ func (h HeaderChange) Valid() error {
 
 // notToken reports whether a character may not stand in a token.
 func notToken(r rune) bool {
-	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }

@@ -125,10 +125,15 @@ type run struct {
 	dry bool
 
 	header []HeaderChange
+	// seen is the host of the live assignment as it was when the policy decided.
+	seen string
 }
 
 func (n *run) begin(now time.Time) {
 	n.q.ID = newID(now)
+	if n.opt.Affinity != AffinityOff {
+		n.q.Others = others{n}
+	}
 	n.r.ID, n.r.Notes = n.q.ID, nil
 }
 
@@ -165,6 +170,8 @@ func (n *run) decide(ctx context.Context) Decision {
 		return n.fault(err)
 	case v.Refused:
 		return Decision{Outcome: Denied, By: v.By, Reason: PolicyRefused, Text: v.Text, User: n.q.User, Logs: v.Logs}
+	case v.TempFail:
+		return n.later(&v)
 	case n.r.NoLogin:
 		by := "passdb:" + n.q.Identity.Driver
 		if n.r.Upstream != nil {
@@ -175,6 +182,9 @@ func (n *run) decide(ctx context.Context) Decision {
 		return Decision{Outcome: Held, By: v.By, Reason: PolicyRefused, Wait: v.Hold, User: n.q.User, Logs: v.Logs}
 	}
 
+	if err := n.rekey(ctx, &v); err != nil {
+		return n.tempfail(StoreUnavailable, err)
+	}
 	changes, err := settle(v.Changes, n.opt.AllowIdentity, n.opt.HostAttributes)
 	if err != nil {
 		return n.fault(err)
@@ -231,6 +241,9 @@ func (n *run) before(ctx context.Context) (d Decision, ok bool) {
 		d := n.deny(v.By, PolicyRefused, v.Text)
 		d.Logs = v.Logs
 		return d, false
+	}
+	if v.TempFail {
+		return n.later(&v), false
 	}
 	if v.Hold > 0 {
 		return Decision{Outcome: Held, By: v.By, Reason: PolicyRefused, Wait: v.Hold, User: n.q.User, Logs: v.Logs}, false
@@ -389,7 +402,7 @@ func (n *run) lookup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.q.Assigned = host
+	n.q.Assigned, n.seen = host, host
 	if n.q.Trace != nil { // else what trace takes costs two allocations
 		n.trace("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none"))
 	}

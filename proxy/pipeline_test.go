@@ -85,6 +85,8 @@ func (r *recorder) PolicyRan(time.Duration, bool, error) { r.ran++ }
 // brokenStore is a store that is away.
 type brokenStore struct{}
 
+func (brokenStore) Assigned(string) int { return 0 }
+
 func (brokenStore) Refresh(context.Context, string) error { return errors.New("away") }
 
 func (brokenStore) Lookup(context.Context, affinity.Key) (string, error) {
@@ -95,6 +97,7 @@ func (brokenStore) Claim(context.Context, affinity.Key, string, string) (string,
 	return "", errors.New("away")
 }
 
+func (racyStore) Assigned(string) int                   { return 0 }
 func (racyStore) Refresh(context.Context, string) error { return nil }
 
 // racyStore answers as if another node had claimed between look-up and claim.

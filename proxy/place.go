@@ -39,7 +39,7 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 	}
 	if n.claims() && pl.record && n.keepsMail(pl.host) && !n.dry {
 		host := CanonicalHost(pl.host)
-		winner, err := n.opt.Assignments.Claim(ctx, n.q.Key, n.q.Assigned, host)
+		winner, err := n.opt.Assignments.Claim(ctx, n.q.Key, n.seen, host)
 		if err != nil {
 			return n.tempfail(StoreUnavailable, err)
 		}

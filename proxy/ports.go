@@ -48,6 +48,9 @@ type Query struct {
 	Key      affinity.Key
 	Assigned string
 	View     *View
+	// Others answers what a policy asks about other assignments; nil where none
+	// are kept.
+	Others Others
 	// DryRun: nothing may be left behind, and no network be reached.
 	DryRun bool
 	// Trace, if not nil, is told each step that mattered, in words.
@@ -78,6 +81,17 @@ type Verdict struct {
 	Port     int
 	Reason   Reason // Selected, Sticky, Hashed
 	By       string // name of the filter that decided
+
+	// TempFail: the login is told to try later, and TempFailText says why, in the
+	// log. It is no fault of the policy.
+	TempFail     bool
+	TempFailText string
+
+	// Key, if not "", is the name that the assignment of this request is kept
+	// under, instead of the user's, and KeyHost what the policy saw as its host
+	// ("": none).
+	Key     string
+	KeyHost string
 
 	Changes []Change
 	// Header are changes of the answer's HTTP headers, in order.
@@ -124,8 +138,22 @@ type Gate interface {
 	Before(ctx context.Context, q *Query) (Verdict, error)
 }
 
+// Others is what policies may ask about assignments, besides the request's own.
+// An error means that the store did not answer.
+type Others interface {
+	// AssignedUser returns the canonical host of a user's live assignment, "" for
+	// none, under the key that a login of that name has.
+	AssignedUser(ctx context.Context, user string) (host string, err error)
+	// AssignedKey is the same for a key that a policy made; see Verdict.Key.
+	AssignedKey(ctx context.Context, key string) (host string, err error)
+	// Assigned returns how many assignments a host has, given its canonical name.
+	// One that has expired may count for another minute.
+	Assigned(host string) int
+}
+
 // Assignments is what the pipeline needs of affinity.Store.
 type Assignments interface {
+	Assigned(host string) int
 	Lookup(ctx context.Context, key affinity.Key) (host string, err error)
 	Claim(ctx context.Context, key affinity.Key, seen, host string) (winner string, err error)
 	Refresh(ctx context.Context, name string) error

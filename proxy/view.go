@@ -207,6 +207,24 @@ func (h *HostState) EntryAt(protocol string, port int) *Entry {
 	return found
 }
 
+// Homes returns those of entries that Rendezvous would choose from for protocol:
+// the slice itself where that is all of them.
+func (v *View) Homes(protocol string, entries []*Entry) []*Entry {
+	if !mailbox(protocol) {
+		return entries
+	}
+	homes := 0
+	for _, e := range entries {
+		if v.Mailbox(e.host) {
+			homes++
+		}
+	}
+	if homes == 0 || homes == len(entries) {
+		return entries
+	}
+	return slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return !v.Mailbox(e.host) })
+}
+
 // Mailbox reports whether the host has an entry for each of imap and pop3 that
 // the inventory has anywhere.
 func (v *View) Mailbox(h *HostState) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -246,5 +247,30 @@ passdb:
 `, servers.Addr(t, "127.0.0.1")))
 	if status != 1 || !strings.Contains(out, "smtp") {
 		t.Errorf("usher check: status %d, want 1 and a word on smtp:\n%s", status, out)
+	}
+}
+
+// What a policy sets of the answer's headers never costs nginx usher's own.
+func TestNginx_PolicyHeaders(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(servers.Dir(t), "headers.lua")
+	text := `function nauthilus_call_filter(request)
+  local response = nauthilus_http_response
+  for i = 1, 20 do response.set_http_response_header("X-Site-" .. i, ("x"):rep(200)) end
+  assert(not pcall(response.set_http_response_header, "Auth-Server", "127.0.0.9"))
+  for _, s in ipairs(nauthilus_backend.get_backend_servers()) do
+    if s.protocol == request.protocol then nauthilus_backend.select_backend_server(s.host, s.port) end
+  end
+  return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
+end`
+	if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := newNginxRig(t, nginxRigOptions{yaml: fmt.Sprintf("director:\n  script: %q\n", script)})
+	for protocol, addr := range r.nginx.Addr {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			expectBackend(t, servers.Dial(t, protocol, addr), user("two", 0), "127.0.0.2")
+		})
 	}
 }

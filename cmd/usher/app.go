@@ -76,6 +76,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	sweep, stopSweep := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { a.store.Run(sweep) })
+	background.Go(func() { a.policy.maps.Run(sweep) })
 	defer background.Wait()
 	defer stopSweep()
 

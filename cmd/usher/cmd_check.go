@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -80,8 +81,12 @@ func check(path string) (warnings []string, err error) {
 // lintScripts says what looks wrong in the scripts that are configured.
 func lintScripts(cfg *config.Config, director *luabridge.Director) (warnings []string) {
 	c := &cfg.Director
+	hidden := func(name string) bool {
+		_, set := os.LookupEnv(name)
+		return set && !slices.Contains(c.Env, name)
+	}
 	look := func(path, text, entry string, change func(*lint.Options)) {
-		opt := lint.Options{Entry: entry, HostAttributes: c.HostAttributes, Env: c.Env, Requires: director.HasFile}
+		opt := lint.Options{Entry: entry, HostAttributes: c.HostAttributes, Hidden: hidden, Requires: director.HasFile}
 		if change != nil {
 			change(&opt)
 		}

@@ -21,6 +21,7 @@ import (
 	"usher/control"
 	"usher/luabridge"
 	"usher/luabridge/budget"
+	"usher/luabridge/maps"
 	"usher/luabridge/modules"
 	"usher/monitor"
 	"usher/protocol/dovecot"
@@ -64,23 +65,29 @@ type parts struct {
 
 func newParts(log *zap.Logger, store *affinity.Memory) parts {
 	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
-	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(metrics.Registerer())}
+	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
 }
 
 // policyParts are what policies share on purpose, or what costs to make.
 type policyParts struct {
 	cache *modules.Store      // of nauthilus_cache
+	turns *modules.Rotation   // of usher.round_robin
+	maps  *maps.Registry      // of usher.map
 	prom  *modules.Prometheus // of nauthilus_prometheus
 	nonce []byte              // of nauthilus_password's hashes
 	http  *http.Transport
 	dns   modules.Resolver // nil: the system's
 }
 
-// newPolicyParts makes them, the metrics appearing in registry.
-func newPolicyParts(registry prometheus.Registerer) policyParts {
+// newPolicyParts makes them, the metrics appearing in registry. Who runs them runs
+// maps too.
+func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts {
 	nonce := make([]byte, 32)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand
-	return policyParts{cache: modules.NewStore(), prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport()}
+	return policyParts{
+		cache: modules.NewStore(), turns: &modules.Rotation{}, maps: maps.New(log.Named("policy")),
+		prom: modules.NewPrometheus(registry), nonce: nonce, http: modules.NewTransport(),
+	}
 }
 
 // build makes a generation of cfg and starts nothing. Every fault is in the
@@ -266,8 +273,9 @@ func (g *generation) buildDirector(cfg *config.Config, p parts) (*luabridge.Dire
 		Deps: &modules.Deps{
 			Log: p.log.Named("policy"), Checker: g.monitor, DenyUnlisted: c.UnlistedBackends == "deny", Env: c.Env,
 			Debug: cfg.Log.Level == "debug", LogLevel: cfg.Log.Level, LogFormat: cfg.Log.Format,
-			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers,
-			Network: c.Network, Redis: g.redis, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
+			RedisPrefix: cfg.Redis.Prefix, Cache: p.policy.cache, Rotation: p.policy.turns, Maps: p.policy.maps,
+			Prom: p.policy.prom, Nonce: p.policy.nonce, Workers: p.workers, Redis: g.redis,
+			Network: c.Network, HTTP: p.policy.http, DNS: p.policy.dns, Meter: p.metrics,
 		},
 	})
 }

@@ -187,7 +187,7 @@ func (l *linter) selections() (selected map[*variable]bool, picked map[*ast.Func
 	selected, picked = map[*variable]bool{}, map[*ast.FunctionExpr]bool{}
 	for _, c := range l.file.calls {
 		module, function := l.called(c)
-		if !(module == "usher" && function == "select" || module == "nauthilus_backend" && function == "select_backend_server") {
+		if module+"."+function != "usher.select" && module+"."+function != "nauthilus_backend.select_backend_server" {
 			continue
 		}
 		for _, a := range c.Args {

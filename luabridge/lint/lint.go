@@ -22,8 +22,9 @@ type Options struct {
 	Alone bool
 	// HostAttributes is director.host_attributes.
 	HostAttributes []string
-	// Env is director.env.
-	Env []string
+	// Hidden reports whether an environment variable is set that director.env does
+	// not name. nil: none is.
+	Hidden func(name string) bool
 	// Requires reports whether require finds a Lua file of that name.
 	Requires func(name string) bool
 }

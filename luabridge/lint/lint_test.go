@@ -15,7 +15,7 @@ import (
 func options() Options {
 	return Options{
 		Entry: entryFilter, NoAuth: true, Alone: true, HostAttributes: []string{"host", "Proxy-Host", "hostip"},
-		Env: []string{"SITE"}, Requires: func(name string) bool { return name == "site.helpers" },
+		Hidden: func(name string) bool { return name == "HOME" }, Requires: func(name string) bool { return name == "site.helpers" },
 	}
 }
 

@@ -235,9 +235,6 @@ func membersOf(module string) []string {
 	for _, v := range m.Values {
 		names = append(names, v.Name)
 	}
-	if m.Finish != nil {
-		return nil
-	}
 	return names
 }
 
@@ -246,7 +243,7 @@ func (l *linter) env(c *ast.FuncCallExpr, module, function string) {
 	if function != "getenv" || module != "os" && module != "nauthilus_util" || len(c.Args) == 0 {
 		return
 	}
-	if s, ok := c.Args[0].(*ast.StringExpr); ok && !slices.Contains(l.opt.Env, s.Value) {
-		l.warn(c.Line(), "the environment variable %s is not in director.env: it reads as if it were not set", s.Value)
+	if s, ok := c.Args[0].(*ast.StringExpr); ok && l.opt.Hidden != nil && l.opt.Hidden(s.Value) {
+		l.warn(c.Line(), "the environment variable %s is set, but director.env does not name it: it reads as if it were not", s.Value)
 	}
 }

@@ -14,12 +14,12 @@ type Module struct {
 	Global bool
 	// Network: its functions reach the network, which director.network allows.
 	Network bool
-	// Field: how the examples name it; "": the name without nauthilus_.
-	Funcs  []Func
-	Values []Value
-	Types  []Type
-	// Finish, if set, completes the table of one state.
+	Funcs   []Func
+	Values  []Value
+	Types   []Type
+	// Finish, if set, completes the table of one state, with what Fields says.
 	Finish func(L *lua.LState, t *lua.LTable)
+	Fields []Field
 }
 
 // A Func is one function of a module, or one method of a type.
@@ -42,7 +42,7 @@ type Func struct {
 type Value struct {
 	Name  string
 	Value lua.LValue
-	Doc   string
+	Doc   string // "": its name says it
 }
 
 // A Type is a kind of userdata that functions return.
@@ -51,6 +51,8 @@ type Type struct {
 	Doc     string
 	Fields  []Field
 	Methods []Func
+	// Call, if set, is what calling the value itself does.
+	Call lua.LGFunction
 }
 
 // A Field is read of a userdata or table.
@@ -89,6 +91,9 @@ func (t *Type) register(L *lua.LState) {
 	mt.RawSetString("__index", methods)
 	mt.RawSetString("__metatable", lua.LFalse)
 	mt.RawSetString("__name", lua.LString(t.Name))
+	if t.Call != nil {
+		mt.RawSetString("__call", L.NewFunction(t.Call))
+	}
 }
 
 // newObject makes a userdata of one of the module's types that has methods.
@@ -107,11 +112,14 @@ var All = []*Module{
 	&builtinModule,
 	&cacheModule,
 	&contextModule,
+	&cryptoModule,
 	&dnsModule,
 	&httpModule,
 	bruteForceModule,
 	&httpRequestModule,
 	&httpResponseModule,
+	&inspectModule,
+	&jsonModule,
 	&keysModule,
 	ldapModule,
 	mailModule,
@@ -121,9 +129,12 @@ var All = []*Module{
 	&prometheusModule,
 	&psnetModule,
 	&redisModule,
+	&regexpModule,
 	softWhitelistModule,
+	&timeModule,
 	&utilModule,
 	&usherModule,
+	&yamlModule,
 }
 
 // Named returns the module of that name, or nil.

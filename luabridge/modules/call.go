@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"usher/luabridge/budget"
+	"usher/luabridge/maps"
 	"usher/proxy"
 	"usher/proxy/passdb"
 )
@@ -58,14 +59,27 @@ type Deps struct {
 	// Redis is what nauthilus_redis reaches; nil: none.
 	Redis *Redis
 	// Clock is what scripts take for the time; nil: time.Now.
-	Clock       func() time.Time
+	Clock func() time.Time
+	// Rotation is usher.round_robin's; nil: one of these Deps alone.
+	Rotation *Rotation
+	// Maps has the files of usher.map; nil: there are none.
+	Maps        *maps.Registry
 	Debug       bool // log.level is debug
 	LogLevel    string
 	LogFormat   string
 	RedisPrefix string
 
+	ownRotation Rotation
+
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
+}
+
+func (d *Deps) rotation() *Rotation {
+	if d.Rotation != nil {
+		return d.Rotation
+	}
+	return &d.ownRotation
 }
 
 // A Call is one script's run for one request.
@@ -74,6 +88,7 @@ type Call struct {
 	Query  *proxy.Query
 	Script string // the filter's name
 	By     string // the same, as decisions have it
+	Dir    string // the folder of its file
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
 	// Quiet: nothing is logged.
@@ -94,8 +109,12 @@ type Call struct {
 	// Offline: a network call was refused since this is a dry run, so that what the
 	// script did then says little.
 	Offline bool
+	// Loading, if not nil, is closed when a map is read that the script wanted and
+	// did not get in time.
+	Loading <-chan struct{}
 
 	candidates []*proxy.Entry // of usher.servers, made when asked for
+	filter     serverFilter   // of usher.servers, the last time
 	picked     *proxy.Entry   // what usher.sticky or usher.hash returned last
 	pickedWhy  proxy.Reason
 	loaded     []loaded // what the script required

@@ -31,23 +31,63 @@ var (
 // for scripts that call it with a colon.
 var backendResultModule = Module{
 	Name: "nauthilus_backend_result", Global: true,
-	Funcs: []Func{{Name: "new", Do: newResult}},
+	Doc: "Makes results: what `nauthilus_backend.apply_backend_result` takes, of which only the attributes count there, and what a password driver returns.",
+	Funcs: []Func{{
+		Name: "new", Do: newResult,
+		Sig: "() -> result: nauthilus_backend_result",
+		Doc: "Returns an empty result. `nauthilus_backend_result:new()` is the same.",
+		Example: `local result = nauthilus_backend_result.new()
+result:attributes({nopassword = true})
+nauthilus_backend.apply_backend_result(result)`,
+	}},
 	Types: []Type{{
 		Name: resultType,
+		Doc:  "A result. Each method sets with an argument, and returns nothing then; without one it gets.",
 		Methods: []Func{
-			{Name: "attributes", Do: resultAttributes},
-			flagMethod(0), flagMethod(1),
-			textMethod(0), textMethod(1), textMethod(2), textMethod(3), textMethod(4),
+			{
+				Name: "attributes", Do: resultAttributes,
+				Sig:   "() -> attributes: table<string, any>",
+				Forms: []string{"(attributes: table<string, any>)"},
+				Doc: "The attributes by name, each a text, a number, a boolean or a list; a copy both ways. Setting replaces all; 256 are kept at most, and names that are no texts are dropped. " +
+					"One that was never set has `{}`.",
+				Example: `local result = nauthilus_backend_result.new()
+result:attributes({quota = 1000000, lists = {"a", "b"}})
+local attributes = result:attributes()
+print(attributes.quota, attributes.lists[2], attributes.other) --> 1000000 b nil`,
+			},
+			flagMethod(0, "The password was right. A password driver must say so; in filters it does nothing."),
+			flagMethod(1, "There is such a user. Without it, a password driver lets the next one be asked; in filters it does nothing."),
+			textMethod(0, "The name of the attribute that is the user's account. A password driver must set it."),
+			textMethod(1, "Nauthilus' field of the TOTP secret; usher keeps the text, and does nothing with it."),
+			textMethod(2, "Nauthilus' field of the TOTP recovery codes; usher keeps the text, and does nothing with it."),
+			textMethod(3, "Nauthilus' field of the user's id; usher keeps the text, and does nothing with it."),
+			textMethod(4, "Nauthilus' field of the name that people read; usher keeps the text, and does nothing with it."),
 		},
 	}},
 }
 
-func flagMethod(i int) Func {
-	return Func{Name: resultFlags[i], Do: func(L *lua.LState) int { return resultFlag(L, resultFlags[i], i) }}
+func flagMethod(i int, doc string) Func {
+	name := resultFlags[i]
+	return Func{
+		Name: name, Do: func(L *lua.LState) int { return resultFlag(L, name, i) },
+		Sig: "() -> " + name + ": boolean", Forms: []string{"(" + name + ": boolean)"},
+		Doc: doc + " False until it is set.",
+		Example: `local result = nauthilus_backend_result.new()
+result:` + name + `(true)
+print(result:` + name + `()) --> true`,
+	}
 }
 
-func textMethod(i int) Func {
-	return Func{Name: resultTexts[i], Do: func(L *lua.LState) int { return resultText(L, resultTexts[i], i) }}
+func textMethod(i int, doc string) Func {
+	name := resultTexts[i]
+	return Func{
+		Name: name, Do: func(L *lua.LState) int { return resultText(L, name, i) },
+		Sig: "() -> name: string", Forms: []string{"(name: string)"},
+		Doc: doc + " `\"\"` until it is set.",
+		Example: `local result = nauthilus_backend_result.new()
+result:` + name + `("` + strings.TrimSuffix(name, "_field") + `")
+print(result:` + name + `()) --> ` + strings.TrimSuffix(name, "_field"),
+	}
 }
 
 func newResult(L *lua.LState) int {

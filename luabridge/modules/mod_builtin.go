@@ -13,25 +13,37 @@ const maxLogs = 64
 // script type, and its two functions.
 var builtinModule = Module{
 	Name: "nauthilus_builtin", Global: true,
+	Doc: "What policies return, the text that a refused client is shown, and fields of the decision's log line.",
 	Funcs: []Func{
-		{Name: "status_message_set", Do: statusMessageSet},
-		{Name: "custom_log_add", Do: customLogAdd},
+		{
+			Name: "status_message_set", Do: statusMessageSet,
+			Sig: "(text: string)",
+			Doc: "Sets the text that the client is shown if it is refused; by itself it refuses nobody. The last call in a script counts, and of several scripts the first that set one. 4096 bytes at most.",
+			Example: `nauthilus_builtin.status_message_set("Your mailbox is being moved")
+return nauthilus_builtin.FILTER_REJECT, nauthilus_builtin.FILTER_RESULT_OK`,
+		},
+		{
+			Name: "custom_log_add", Do: customLogAdd,
+			Sig:     "(key: string, value: string|number|boolean)",
+			Doc:     "Adds a field under `custom` to the decision's log line; any other value is `UNSUPPORTED`. Of a repeated key all are kept; 64 fields a request, keys of 64 and values of 1024 bytes at most.",
+			Example: `nauthilus_builtin.custom_log_add("site", "north")`,
+		},
 	},
 	Values: []Value{
-		{Name: "FILTER_ACCEPT", Value: lua.LFalse},
-		{Name: "FILTER_REJECT", Value: lua.LTrue},
-		{Name: "FEATURE_TRIGGER_NO", Value: lua.LFalse},
-		{Name: "FEATURE_TRIGGER_YES", Value: lua.LTrue},
-		{Name: "FEATURES_ABORT_NO", Value: lua.LFalse},
-		{Name: "FEATURES_ABORT_YES", Value: lua.LTrue},
-		{Name: "FILTER_RESULT_OK", Value: lua.LNumber(0)},
-		{Name: "FILTER_RESULT_FAIL", Value: lua.LNumber(1)},
-		{Name: "FEATURE_RESULT_OK", Value: lua.LNumber(0)},
-		{Name: "FEATURE_RESULT_FAIL", Value: lua.LNumber(1)},
-		{Name: "BACKEND_RESULT_OK", Value: lua.LNumber(0)},
-		{Name: "BACKEND_RESULT_FAIL", Value: lua.LNumber(1)},
-		{Name: "ACTION_RESULT_OK", Value: lua.LNumber(0)},
-		{Name: "ACTION_RESULT_FAIL", Value: lua.LNumber(1)},
+		{Name: "FILTER_ACCEPT", Value: lua.LFalse, Doc: "A filter's first result: go on."},
+		{Name: "FILTER_REJECT", Value: lua.LTrue, Doc: "A filter's first result: refuse the login. The client sees a wrong password, or the text of `status_message_set`."},
+		{Name: "FEATURE_TRIGGER_NO", Value: lua.LFalse, Doc: "A feature's first result: go on."},
+		{Name: "FEATURE_TRIGGER_YES", Value: lua.LTrue, Doc: "A feature's first result: refuse the login."},
+		{Name: "FEATURES_ABORT_NO", Value: lua.LFalse, Doc: "A feature's second result: ask the other features."},
+		{Name: "FEATURES_ABORT_YES", Value: lua.LTrue, Doc: "A feature's second result: leave the other features out."},
+		{Name: "FILTER_RESULT_OK", Value: lua.LNumber(0), Doc: "A filter's second result: all went well."},
+		{Name: "FILTER_RESULT_FAIL", Value: lua.LNumber(1), Doc: "A filter's second result: something went wrong. It is logged and counted, no more."},
+		{Name: "FEATURE_RESULT_OK", Value: lua.LNumber(0), Doc: "A feature's third result: all went well."},
+		{Name: "FEATURE_RESULT_FAIL", Value: lua.LNumber(1), Doc: "A feature's third result: something went wrong. It is logged and counted, no more."},
+		{Name: "BACKEND_RESULT_OK", Value: lua.LNumber(0), Doc: "A password driver's first result: the second is an answer."},
+		{Name: "BACKEND_RESULT_FAIL", Value: lua.LNumber(1), Doc: "A password driver's first result: a temporary failure."},
+		{Name: "ACTION_RESULT_OK", Value: lua.LNumber(0), Doc: "Of Nauthilus' actions, which usher has not."},
+		{Name: "ACTION_RESULT_FAIL", Value: lua.LNumber(1), Doc: "Of Nauthilus' actions, which usher has not."},
 	},
 }
 

@@ -15,17 +15,96 @@ import (
 // kept.
 var cacheModule = Module{
 	Name: "nauthilus_cache", Global: true,
+	Doc: "What requests are meant to share; all else that one leaves behind is gone. One map for the process, kept by a reload and lost by a restart. " +
+		"It has 100,000 entries and 64 MiB at most, beyond which old ones go. Tables are copied both ways. A dry run works on a copy.",
 	Funcs: []Func{
-		{Name: "cache_set", Do: cacheSet},
-		{Name: "cache_get", Do: cacheGet},
-		{Name: "cache_delete", Do: cacheDelete},
-		{Name: "cache_exists", Do: cacheExists},
-		{Name: "cache_update", Do: cacheUpdate},
-		{Name: "cache_push", Do: cachePush},
-		{Name: "cache_pop_all", Do: cachePopAll},
-		{Name: "cache_keys", Do: cacheKeys},
-		{Name: "cache_size", Do: cacheSize},
-		{Name: "cache_flush", Do: cacheFlush},
+		{
+			Name: "cache_set", Do: cacheSet,
+			Sig: `(key: string|number, value: string|number|boolean|table, ttl?: number) -> ok: "OK"`,
+			Doc: "Keeps a value under a key, for `ttl` whole seconds; without `ttl`, or with one under 1, for good. Tables are copied; functions, userdata and nil raise an error. Keys have 1024 bytes at most, values 4 MiB.",
+			Example: `local cache = require("nauthilus_cache")
+print(cache.cache_set("site:alice", {name = "north"}, 300)) --> OK
+print(cache.cache_get("site:alice").name) --> north`,
+		},
+		{
+			Name: "cache_get", Do: cacheGet,
+			Sig: `(key: string|number) -> value: any`,
+			Doc: "Returns the value, of a table a copy; nil if there is none, or none any more.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("tries", 3)
+print(cache.cache_get("tries"), cache.cache_get("other")) --> 3 nil`,
+		},
+		{
+			Name: "cache_delete", Do: cacheDelete,
+			Sig: `(key: string|number) -> deleted: boolean`,
+			Doc: "Removes a key. Returns whether there was one.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("tries", 3)
+print(cache.cache_delete("tries"), cache.cache_delete("tries")) --> true false`,
+		},
+		{
+			Name: "cache_exists", Do: cacheExists,
+			Sig: `(key: string|number) -> exists: boolean`,
+			Doc: "Returns whether there is such a key; a value may be false.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("moved", false)
+print(cache.cache_exists("moved"), cache.cache_exists("other")) --> true false`,
+		},
+		{
+			Name: "cache_update", Do: cacheUpdate,
+			Sig: `(key: string|number, f: fun(old: any): any) -> value: any`,
+			Doc: "Makes `f(old)` the value, and returns it; `old` is nil where there is none. nil removes the key; its end stays. Was another request faster, `f` runs again.",
+			Example: `local cache = require("nauthilus_cache")
+local function count(old)
+  return (old or 0) + 1
+end
+cache.cache_update("logins", count)
+print(cache.cache_update("logins", count)) --> 2`,
+		},
+		{
+			Name: "cache_push", Do: cachePush,
+			Sig: `(key: string|number, value: string|number|boolean|table) -> length: integer`,
+			Doc: "Appends to the list under a key, and returns its length. What is there and is no list becomes its first element.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_push("recent", "alice")
+print(cache.cache_push("recent", "bob")) --> 2`,
+		},
+		{
+			Name: "cache_pop_all", Do: cachePopAll,
+			Sig: `(key: string|number) -> list: any[]`,
+			Doc: "Takes the list under a key away, and returns it; `{}` if there is none. What is no list comes back as the only element of one.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_push("recent", "alice")
+cache.cache_push("recent", "bob")
+print(table.concat(cache.cache_pop_all("recent"), " ")) --> alice bob
+print(#cache.cache_pop_all("recent")) --> 0`,
+		},
+		{
+			Name: "cache_keys", Do: cacheKeys,
+			Sig: `() -> keys: string[]`,
+			Doc: "Returns the keys, sorted.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("b", 1)
+cache.cache_set("a", 1)
+print(table.concat(cache.cache_keys(), " ")) --> a b`,
+		},
+		{
+			Name: "cache_size", Do: cacheSize,
+			Sig: `() -> n: integer`,
+			Doc: "Returns the number of entries; those whose end has come may still be counted for a while.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("a", 1)
+print(cache.cache_size()) --> 1`,
+		},
+		{
+			Name: "cache_flush", Do: cacheFlush,
+			Sig: `()`,
+			Doc: "Removes all entries.",
+			Example: `local cache = require("nauthilus_cache")
+cache.cache_set("a", 1)
+cache.cache_flush()
+print(cache.cache_size()) --> 0`,
+		},
 	},
 }
 

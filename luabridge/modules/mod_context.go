@@ -11,10 +11,34 @@ const maxContext = 1000
 // see. Tables are copied both ways; what cannot be copied becomes text.
 var contextModule = Module{
 	Name: "nauthilus_context", Global: true,
+	Doc: "What the scripts of one request tell each other: features, password drivers and filters, in their order. It ends with the request. " +
+		"Tables are copied both ways; a function or userdata becomes text.",
 	Funcs: []Func{
-		{Name: "context_set", Do: contextSet},
-		{Name: "context_get", Do: contextGet},
-		{Name: "context_delete", Do: contextDelete},
+		{
+			Name: "context_set", Do: contextSet,
+			Sig: `(key: string|number, value: any)`,
+			Doc: "Keeps a value for the scripts after this one; nil removes it. A request keeps 1000 values at most, keys have 1024 bytes at most.",
+			Example: `local context = require("nauthilus_context")
+context.context_set("site", {name = "north"})
+print(context.context_get("site").name) --> north`,
+		},
+		{
+			Name: "context_get", Do: contextGet,
+			Sig: `(key: string|number) -> value: any`,
+			Doc: "Returns the value, of a table a copy; nil if there is none.",
+			Example: `local context = require("nauthilus_context")
+context.context_set("tries", 3)
+print(context.context_get("tries"), context.context_get("other")) --> 3 nil`,
+		},
+		{
+			Name: "context_delete", Do: contextDelete,
+			Sig: `(key: string|number)`,
+			Doc: "Removes a value; one that is not there does nothing.",
+			Example: `local context = require("nauthilus_context")
+context.context_set("tries", 3)
+context.context_delete("tries")
+print(context.context_get("tries")) --> nil`,
+		},
 	},
 }
 

@@ -11,7 +11,7 @@ import (
 // httpRequestModule is nauthilus_http_request.
 var httpRequestModule = Module{
 	Name: "nauthilus_http_request", Global: true,
-	Doc: "The HTTP request by which nginx asked, without the password and the shared secret. Requests of Dovecot have two headers made up, which Nauthilus' filters look for: `X-Nauthilus-Service: Dovecot` and `X-Dovecot-Proxy-Target` with the client's address and port.",
+	Doc: "The HTTP request by which nginx asked, without the password, the shared secret, `Authorization`, `Proxy-Authorization` and `Cookie`. Requests of Dovecot have two headers made up, which Nauthilus' filters look for: `X-Nauthilus-Service: Dovecot` and `X-Dovecot-Proxy-Target` with the client's address and port.",
 	Funcs: []Func{
 		{Name: "get_all_http_request_headers", Do: allHeaders,
 			Sig:     `() -> headers: table<string, string[]>`,

@@ -42,7 +42,7 @@ func accountTag(L *lua.LState) int {
 		}
 		return otherwise
 	}
-	take(L, 10+len(user)/64, 64)
+	take(L, 10+len(user)/8, 64)
 	tag := ""
 	switch strings.ToLower(env("USE_KEY_HASHTAGS", "true")) {
 	case "0", "false":

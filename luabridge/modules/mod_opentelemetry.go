@@ -41,6 +41,7 @@ var otelModule = Module{
 			{Name: "with_span", Do: withSpan, Sig: `(name: string, f: function, options?: table) -> ...: any`, Doc: "Calls f with a span, and returns what it returns.",
 				Example: "local otel = require(\"nauthilus_opentelemetry\")\nprint(otel.default_tracer():with_span(\"look-up\", function(span) return \"north\" end)) --> north"},
 		}},
+		{Name: semconvType, Doc: "Functions that each return an empty table.", Fields: semconvFields},
 		{Name: spanType, Doc: "A span that does nothing.", Methods: []Func{
 			spanMethod("set_attribute", `(key: string, value: any)`, `"site", "north"`),
 			spanMethod("set_attributes", `(attributes: table)`, `{site = "north"}`),
@@ -50,14 +51,24 @@ var otelModule = Module{
 			spanMethod("finish", `()`, ``),
 		}},
 	},
+	Fields: []Field{{"semconv", semconvType, "Nauthilus' functions that make attributes of spans."}},
 	Finish: func(L *lua.LState, t *lua.LTable) {
 		// A part of the module, and not the request's own: it is sealed.
 		semconv := L.CreateTable(0, 4)
-		for _, name := range []string{"peer_service", "http_client_attrs", "db_attrs", "net_attrs"} {
-			semconv.RawSetString(name, L.NewFunction(pushTable))
+		for _, f := range semconvFields {
+			semconv.RawSetString(f.Name, L.NewFunction(pushTable))
 		}
 		t.RawSetString("semconv", frozen(L, semconv))
 	},
+}
+
+const semconvType = "nauthilus_opentelemetry_semconv"
+
+var semconvFields = []Field{
+	{"peer_service", "fun(...: any): table", "Always `{}`."},
+	{"http_client_attrs", "fun(...: any): table", "Always `{}`."},
+	{"db_attrs", "fun(...: any): table", "Always `{}`."},
+	{"net_attrs", "fun(...: any): table", "Always `{}`."},
 }
 
 // frozen is an empty table in front of t: what a script writes into it raises an

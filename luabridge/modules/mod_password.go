@@ -18,7 +18,7 @@ var passwordModule = Module{
 	Funcs: []Func{
 		{Name: "compare_passwords", Do: comparePasswords,
 			Sig:     `(hash: string, password: string) -> equal: boolean, err: string?`,
-			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text.",
+			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text; so is what is longer than 4096 bytes.",
 			Example: "local password = require(\"nauthilus_password\")\nprint(password.compare_passwords(\"{SHA256}A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEcoeE=\", \"b\")) --> false\tnil"},
 		{Name: "check_password_policy", Do: checkPasswordPolicy,
 			Sig:     `(policy: {min_length?: integer, min_upper?: integer, min_lower?: integer, min_number?: integer, min_special?: integer}, password: string) -> good: boolean`,
@@ -34,9 +34,18 @@ var passwordModule = Module{
 // maxCompare is how long a comparison waits for its turn.
 const maxCompare = 10 * time.Second
 
+// maxHashed is the longest password and hash that are compared, in bytes: crypt
+// hashes the password anew each round, and nothing can stop it.
+const maxHashed = 4096
+
 // comparePasswords never shows a hash in an error.
 func comparePasswords(L *lua.LState) int {
 	hash, plain := checkText(L, 1, "compare_passwords"), checkText(L, 2, "compare_passwords")
+	if len(hash) > maxHashed || len(plain) > maxHashed {
+		L.Push(lua.LFalse)
+		L.Push(lua.LString("a password or hash of over 4096 bytes"))
+		return 2
+	}
 	c := CallOf(L)
 	ctx, cancel := c.deadline(maxCompare)
 	defer cancel()
@@ -89,7 +98,7 @@ func checkPasswordPolicy(L *lua.LState) int {
 func passwordHash(L *lua.LState) int {
 	password := checkText(L, 1, "generate_password_hash")
 	c := CallOf(L)
-	take(L, 20, 128)
+	take(L, 20+len(password)/8, 128)
 	sum := sha256.New()
 	sum.Write(c.Nonce)
 	sum.Write([]byte{0})

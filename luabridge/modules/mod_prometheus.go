@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ const (
 	maxMetrics     = 200
 	maxSeries      = 1000
 	maxMetricLabel = 128 // bytes of a label's value
+	maxMetricName  = 200
+	maxHelp        = 1024
 )
 
 // Prometheus has the metrics that scripts made: one a process, which reloads
@@ -108,7 +111,15 @@ func (p *Prometheus) once(what string) bool {
 
 // room reports whether the metric may have these label values.
 func (m *metric) room(values []string) bool {
-	key := strings.Join(values, "\x00")
+	// Values may hold any byte: each stands with its length, so that no two sets
+	// of them share a key.
+	var b strings.Builder
+	for _, v := range values {
+		b.WriteString(strconv.Itoa(len(v)))
+		b.WriteByte(':')
+		b.WriteString(v)
+	}
+	key := b.String()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.series[key] {
@@ -168,6 +179,9 @@ func createMetric(kind string) Func {
 			}
 			c := CallOf(L)
 			err := validMetric(metricName, labels)
+			if len(help) > maxHelp {
+				err = fmt.Errorf("a help text of %d bytes, at most %d", len(help), maxHelp)
+			}
 			if err == nil && !c.Query.DryRun && c.Prom != nil {
 				take(L, 500, 4096)
 				err = c.Prom.create(kind, strings.Clone(metricName), strings.Clone(help), labels)
@@ -178,7 +192,7 @@ func createMetric(kind string) Func {
 			return 0
 		},
 		Sig:     `(name: string, help: string, labels?: string[])`,
-		Doc:     "Makes a " + kind + " with these label names. One that is there already, with the same labels, stays.",
+		Doc:     "Makes a " + kind + " with these label names. One that is there already, with the same labels, stays. The help has 1024 bytes at most.",
 		Example: promExample(kind, "prometheus.create_"+kind+"_vec(\"site_"+kind+"\", \"Logins by site.\", {\"site\"})"),
 	}
 }
@@ -186,13 +200,13 @@ func createMetric(kind string) Func {
 // validMetric checks names as Prometheus has them.
 func validMetric(name string, labels []string) error {
 	isName := func(s string) bool {
-		return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_')
+		return s != "" && len(s) <= maxMetricName && !strings.ContainsFunc(s, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_'
 		}) && (s[0] < '0' || s[0] > '9')
 	}
 	switch {
 	case !isName(name):
-		return fmt.Errorf("bad name %q; expected letters, digits and underscores", name)
+		return fmt.Errorf("bad name %.64q; expected letters, digits and underscores", name)
 	case strings.HasPrefix(name, "usher_"):
 		return errors.New("names that begin with usher_ are usher's own")
 	case len(labels) > 16:
@@ -200,7 +214,7 @@ func validMetric(name string, labels []string) error {
 	}
 	for i, l := range labels {
 		if !isName(l) || strings.HasPrefix(l, "__") || slices.Contains(labels[:i], l) {
-			return fmt.Errorf("bad label %q; expected letters, digits and underscores, each once", l)
+			return fmt.Errorf("bad label %.64q; expected letters, digits and underscores, each once", l)
 		}
 	}
 	return nil
@@ -230,12 +244,13 @@ func metricOf(L *lua.LState, function, kind string, n int) (*metric, []string) {
 	take(L, 50, 256)
 	m := c.Prom.find(kind, name)
 	if m == nil {
-		if c.Prom.once(kind + " " + name) {
+		if c.Prom.once(kind + " " + clip(name, maxMetricName)) {
 			c.LogLine(zap.WarnLevel, zap.String("text", fmt.Sprintf("%s: there is no %s %q; make it in an init script", function, kind, c.Shown(name, 64))))
 		}
 		return nil, nil
 	}
 	values := make([]string, len(m.labels))
+	set := make([]bool, len(m.labels)) // a list and names may mean the same label
 	left := 0
 	if given != nil {
 		each(L, given, func(k, v lua.LValue) {
@@ -251,6 +266,10 @@ func metricOf(L *lua.LState, function, kind string, n int) (*metric, []string) {
 			if i < 0 {
 				L.RaiseError("%s: %q is no label of %s; expected %s", function, c.Shown(k.String(), 64), name, strings.Join(m.labels, ", "))
 			}
+			if set[i] {
+				L.RaiseError("%s: label %s of %s is given twice", function, m.labels[i], name)
+			}
+			set[i] = true
 			text := v.String()
 			values[i] = strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxMetricLabel)]), "?")
 			left++

@@ -2,6 +2,7 @@ package modules
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -68,9 +69,9 @@ func redisPipeline(L *lua.LState) int {
 			return err
 		}
 		for _, r := range answers {
-			switch err := p.plain(r.Error()); err {
-			case nil:
-			case errRedisNil: // it failed first, and only lacked something
+			switch err := p.plain(r.Error()); {
+			case err == nil:
+			case errors.Is(err, errRedisNil): // it failed first, and only lacked something
 				return nil
 			default:
 				return err

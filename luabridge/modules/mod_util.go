@@ -124,7 +124,7 @@ func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	what, fault, n := L.Get(1), L.Get(2), 1
 	shown := c.Logs(level)
 	if _, plain := what.(lua.LString); !plain && L.GetTop() > 1 {
-		if least, ok := loggingLevel(what); ok && level < least && name != "print_result" {
+		if least, ok := loggingLevel(L, what); ok && level < least && name != "print_result" {
 			shown = false
 		}
 		what, fault, n = L.Get(2), L.Get(3), 2
@@ -165,15 +165,17 @@ func levelName(function string, level zapcore.Level) string {
 	return level.String()
 }
 
-// loggingLevel is the level that a script's logging argument names.
-func loggingLevel(logging lua.LValue) (zapcore.Level, bool) {
+// loggingLevel is the level that a script's logging argument names; an unknown one
+// is info.
+func loggingLevel(L *lua.LState, logging lua.LValue) (zapcore.Level, bool) {
 	t, ok := logging.(*lua.LTable)
 	if !ok {
 		return 0, false
 	}
-	name, ok := t.RawGetString("log_level").(lua.LString)
+	name, _ := L.GetField(t, "log_level").(lua.LString) // it may be the request
+	level, ok := levelOf(string(name))
 	if !ok {
-		return 0, false
+		level = zap.InfoLevel
 	}
-	return levelOf(string(name))
+	return level, true
 }

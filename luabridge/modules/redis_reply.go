@@ -145,7 +145,7 @@ func replyDense(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
 func replyAs(kind string) redisReply {
 	return func(L *lua.LState, m *valkey.ValkeyMessage) (lua.LValue, error) {
 		v, err := replyText(L, m)
-		s := string(lua.LVAsString(v))
+		s := lua.LVAsString(v)
 		switch {
 		case err != nil || s == "":
 			return lua.LNil, err

@@ -83,7 +83,13 @@ func aTable(L *lua.LState, function string) *lua.LTable {
 
 func utilExists(L *lua.LState) int {
 	t, x, found := aTable(L, "exists_in_table"), L.Get(2), false
-	each(L, t, func(_, v lua.LValue) { found = found || v == x })
+	text, isText := x.(lua.LString)
+	each(L, t, func(_, v lua.LValue) {
+		if s, ok := v.(lua.LString); ok && isText && len(s) == len(text) {
+			take(L, len(s)/64, 0) // equally long ones are compared byte by byte
+		}
+		found = found || v == x
+	})
 	L.Push(lua.LBool(found))
 	return 1
 }
@@ -137,7 +143,7 @@ func utilToBoolean(L *lua.LState) int {
 	if v == lua.LNil {
 		argError(L, 1, "toboolean", "string")
 	}
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case lua.LString:
 		text = string(v[:min(len(v), len("false")+1)])

@@ -162,6 +162,7 @@ func changeHeaders(h http.Header, changes []proxy.HeaderChange) (dropped int) {
 			h[name] = append(slices.Clone(old), c.Value)
 		case proxy.HeaderRemove:
 			delete(h, name)
+			continue
 		}
 		if used() > roomForHeaders {
 			h[name] = old

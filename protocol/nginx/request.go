@@ -50,6 +50,9 @@ func parseRequest(h http.Header) (*proxy.Request, error) {
 	// Policies may see the headers, but no secret among them.
 	h.Del("Auth-Pass")
 	h.Del(secretHeader)
+	h.Del("Authorization") // an auth_http_header may carry one
+	h.Del("Proxy-Authorization")
+	h.Del("Cookie")
 	r.Headers = h
 
 	switch {

@@ -32,6 +32,8 @@ type Store interface {
 	// Len returns the number of assignments, expired ones that were not yet
 	// swept included.
 	Len() int
+	// Assigned returns how many of them are on a host, counted likewise.
+	Assigned(host string) int
 }
 
 // A Scope is the part of a user name that the key is made of (affinity.key).

@@ -10,13 +10,31 @@ import (
 type nameTable struct {
 	ids   sync.Map // string -> uint32
 	mu    sync.Mutex
-	names atomic.Pointer[[]string]
+	names atomic.Pointer[[]interned]
 }
 
-func (t *nameTable) name(id uint32) string { return (*t.names.Load())[id] }
+// An interned name, and how many entries have it.
+type interned struct {
+	name string
+	uses *atomic.Int64
+}
+
+func (t *nameTable) name(id uint32) string { return (*t.names.Load())[id].name }
+
+// count adds n to the number of entries that have the name.
+func (t *nameTable) count(id uint32, n int64) { (*t.names.Load())[id].uses.Add(n) }
+
+// uses returns how many entries have a name, 0 for one that is not interned.
+func (t *nameTable) uses(name string) int {
+	id, ok := t.ids.Load(name)
+	if !ok {
+		return 0
+	}
+	return int((*t.names.Load())[id.(uint32)].uses.Load())
+}
 
 // all returns the names by id. Read it only.
-func (t *nameTable) all() []string {
+func (t *nameTable) all() []interned {
 	if p := t.names.Load(); p != nil {
 		return *p
 	}
@@ -34,7 +52,7 @@ func (t *nameTable) id(name string) uint32 {
 	}
 	// Appending in place is safe: who holds the older header does not look
 	// beyond its length.
-	names := append(t.all(), name)
+	names := append(t.all(), interned{name, new(atomic.Int64)})
 	t.names.Store(&names)
 	id := uint32(len(names) - 1)
 	t.ids.Store(name, id)

@@ -128,6 +128,13 @@ func (m *Memory) Claim(_ context.Context, key Key, seen, host string) (string, e
 	case !there && !m.reserve():
 		return host, nil
 	}
+	// Of an entry that goes on as it was nothing is counted: most logins.
+	if !there || e.host != id {
+		if there {
+			m.hosts.count(e.host, -1)
+		}
+		m.hosts.count(id, 1)
+	}
 	s.m[k] = entry{id, m.expiry(now)}
 	return host, nil
 }
@@ -151,7 +158,7 @@ func (m *Memory) Refresh(_ context.Context, name string) error {
 		s.m[name] = entry{e.host, m.expiry(now)}
 	}
 	for _, tag := range m.tags.all() {
-		k := mapKey(Key{tag, name})
+		k := mapKey(Key{tag.name, name})
 		if e, ok := s.m[k]; ok && e.expires > now {
 			s.m[k] = entry{e.host, m.expiry(now)}
 		}
@@ -161,6 +168,9 @@ func (m *Memory) Refresh(_ context.Context, name string) error {
 
 // Len implements Store.
 func (m *Memory) Len() int { return int(m.len.Load()) }
+
+// Assigned implements Store.
+func (m *Memory) Assigned(host string) int { return m.hosts.uses(host) }
 
 // Run sweeps expired entries until ctx ends: each shard once a minute, a
 // bounded number at a time, so that no login waits for it.
@@ -196,6 +206,7 @@ func (m *Memory) sweep(s *shard) {
 			if e, ok := s.m[k]; ok && e.expires <= now {
 				delete(s.m, k)
 				m.len.Add(-1)
+				m.hosts.count(e.host, -1)
 			}
 		}
 		s.Unlock()

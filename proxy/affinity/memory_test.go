@@ -234,3 +234,61 @@ func BenchmarkMemory(b *testing.B) {
 		})
 	})
 }
+
+// The number of entries on each host is exact but for those that expired and wait
+// for the sweep.
+func TestAssigned(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	m, err := NewMemory(MemoryOptions{Expire: time.Minute, MaxEntries: 100, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, a, b int) {
+		t.Helper()
+		if m.Assigned("a") != a || m.Assigned("b") != b || m.Assigned("never there") != 0 {
+			t.Errorf("%s: %d on a, %d on b, want %d and %d", when, m.Assigned("a"), m.Assigned("b"), a, b)
+		}
+	}
+	for i := range 100 {
+		claim(t, m, Key{Name: fmt.Sprint(i)}, "", "a")
+	}
+	claim(t, m, Key{Name: "one too many"}, "", "a")
+	want("full", 100, 0)
+	for i := range 30 {
+		claim(t, m, Key{Name: fmt.Sprint(i)}, "a", "b")
+	}
+	claim(t, m, Key{Name: "40"}, "", "b") // loses
+	claim(t, m, Key{Name: "41"}, "", "a") // again
+	want("thirty moved", 70, 30)
+	now = now.Add(2 * time.Minute)
+	claim(t, m, Key{Name: "50"}, "", "b")
+	want("expired, one came back elsewhere", 69, 31)
+	for i := range m.shard {
+		m.sweep(&m.shard[i])
+	}
+	want("swept", 0, 1)
+}
+
+func TestAssigned_Concurrent(t *testing.T) {
+	m := newMemory(t, 1000)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 2000 {
+				k := Key{Name: fmt.Sprint(i % 50)}
+				seen, _ := m.Lookup(context.Background(), k)
+				if _, err := m.Claim(context.Background(), k, seen, fmt.Sprint("host", (i+w)%5)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for i := range 5 {
+		sum += m.Assigned(fmt.Sprint("host", i))
+	}
+	if sum != 50 {
+		t.Errorf("%d users counted, want 50", sum)
+	}
+}

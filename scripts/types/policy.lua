@@ -1,0 +1,161 @@
+---@meta _
+-- Written by make generate: do not edit.
+
+---What a policy is asked about. A text that is not known is `""`, never nil; ports are texts. It is the script's own table:
+---writing into it changes nothing elsewhere.
+---@class nauthilus_request
+---@field username string As the client typed it. Hostile.
+---@field account string The final user name: what the password driver or the upstream made of `username`. Never empty.
+---@field password string For filters with `needs_password: true` and password drivers; `""` for others.
+---@field protocol string `imap`, `pop3`, `smtp`, `lmtp` or `sieve`, as backends have it: submission is `smtp`, managesieve `sieve`.
+---@field service string Who asks: `dovecot` or `nginx`.
+---@field method string The mechanism, in lower case: `plain`, `login` …
+---@field session string The decision's id, another for each attempt.
+---@field client_ip string The client's address.
+---@field client_port string The client's port.
+---@field client_hostname string The client's name, where nginx has looked it up.
+---@field client_host string The same as `client_hostname`.
+---@field client_id string What the client says that it is (IMAP's ID), where the proxy passes it on. Hostile.
+---@field local_ip string The address that the client connected to.
+---@field local_port string The port that the client connected to.
+---@field authenticated boolean The password was not refused.
+---@field user_found boolean The same as `authenticated`.
+---@field no_auth boolean A look-up without a password: LMTP, doveadm, nginx's SMTP without login.
+---@field debug boolean `log.level` is `debug`.
+---@field repeating boolean Always false.
+---@field http_status integer 200, or 403 after a refused password.
+---@field latency integer How long the request has taken until now, in milliseconds.
+---@field brute_force_counter integer Always 0.
+---@field ssl string `on` if the client's connection is secured.
+---@field ssl_protocol string `TLSv1.3` …
+---@field ssl_cipher string The cipher's name.
+---@field ssl_client_verify string What became of the client's certificate: nginx's `SUCCESS`, `FAILED:…`, `NONE`.
+---@field ssl_client_dn string The subject of the client's certificate.
+---@field ssl_client_cn string Its common name.
+---@field ssl_issuer string Its issuer.
+---@field ssl_serial string Its serial number.
+---@field ssl_fingerprint string Its fingerprint.
+---@field redis_prefix string `redis.prefix`, for keys.
+---@field log_format string `json` or `default`.
+---@field log_level string `log.level`.
+---@field logging nauthilus_logging What the functions of `nauthilus_util` that log take; they take `request` too.
+---@field account_field string The password driver's. Always `""`.
+---@field unique_user_id string The password driver's. Always `""`.
+---@field display_name string The password driver's. Always `""`.
+---@field user_agent string Of HTTP. Always `""`.
+---@field client_net string Of Nauthilus' brute force buckets. Always `""`.
+---@field brute_force_bucket string Of Nauthilus' brute force buckets. Always `""`.
+---@field feature string Of Nauthilus' features. Always `""`.
+---@field oidc_cid string Of OpenID Connect. Always `""`.
+---@field status_message string What the client is told. Always `""`.
+---@field ssl_session_id string Of TLS. Always `""`.
+---@field ssl_client_not_before string Of the client's certificate. Always `""`.
+---@field ssl_client_not_after string Of the client's certificate. Always `""`.
+---@field ssl_subject_dn string Of the client's certificate. Always `""`.
+---@field ssl_issuer_dn string Of the client's certificate. Always `""`.
+---@field ssl_client_subject_dn string Of the client's certificate. Always `""`.
+---@field ssl_client_issuer_dn string Of the client's certificate. Always `""`.
+
+---How to log.
+---@class nauthilus_logging
+---@field log_format string `json` or `default`.
+---@field log_level string `debug`, `info`, `warn` or `error`.
+
+---Does nothing. Scripts of Nauthilus call it before `require`.
+---
+---```lua
+---dynamic_loader("nauthilus_cache")
+---print(require("nauthilus_cache") == nauthilus_cache) --> true
+---```
+---@param name string
+function dynamic_loader(name) end
+
+---Is asked for every request whose password was not refused, and for look-ups without a password (`director.script`), or for
+---those that the filter's `when_…` flags name (`director.filters`). `FILTER_REJECT`, or any `action` but false and nil,
+---refuses the login; else it goes where a backend was selected.
+---
+---```lua
+---function nauthilus_call_filter(request)
+---  local server = usher.sticky(usher.servers())
+---  if server then
+---    usher.select(server)
+---  end
+---  return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
+---end
+---```
+---@param request nauthilus_request
+---@return boolean? action
+---@return integer? result
+function nauthilus_call_filter(request) end
+
+---Is asked before the password is verified (`director.features`), and not about look-ups. It routes nobody.
+---`FEATURE_TRIGGER_YES`, or any `triggered` but false and nil, refuses the login; `FEATURES_ABORT_YES` leaves the other
+---features out.
+---
+---```lua
+---function nauthilus_call_feature(request)
+---  if request.username:find("%s") then
+---    nauthilus_builtin.status_message_set("No spaces, please")
+---    return nauthilus_builtin.FEATURE_TRIGGER_YES, nauthilus_builtin.FEATURES_ABORT_NO, nauthilus_builtin.FEATURE_RESULT_OK
+---  end
+---  return nauthilus_builtin.FEATURE_TRIGGER_NO, nauthilus_builtin.FEATURES_ABORT_NO, nauthilus_builtin.FEATURE_RESULT_OK
+---end
+---```
+---@param request nauthilus_request
+---@return boolean? triggered
+---@return boolean? skip_rest
+---@return integer? result
+function nauthilus_call_feature(request) end
+
+---Verifies passwords (`passdb: [{driver: lua, script: FILE}]`). The account is the attribute that `account_field` names.
+---Without `user_found` the next driver is asked; not `authenticated` is a wrong password. Attributes with one value go to
+---Dovecot. Any other `status` than `BACKEND_RESULT_OK` is a temporary failure. For look-ups `request.no_auth` is true, and
+---there is no password.
+---
+---```lua
+---local users = {alice = "secret"}
+---
+---function nauthilus_backend_verify_password(request)
+---  local result = nauthilus_backend_result.new()
+---  local name = request.username:match("^[^@]*")
+---  if users[name] then
+---    result:user_found(true)
+---    result:account_field("account")
+---    result:attributes({account = name .. "@example.org"})
+---    result:authenticated(request.password == users[name])
+---  end
+---  return nauthilus_builtin.BACKEND_RESULT_OK, result
+---end
+---```
+---@param request nauthilus_request
+---@return integer status
+---@return nauthilus_backend_result result
+function nauthilus_backend_verify_password(request) end
+
+---Lists all users, for `doveadm -A` and the like. It stands in the password driver's file. It has a hundred times a
+---request's steps, sixteen times the memory, and 30 seconds.
+---
+---```lua
+---function nauthilus_backend_verify_password(request)
+---  return nauthilus_builtin.BACKEND_RESULT_OK, nauthilus_backend_result.new()
+---end
+---
+---function nauthilus_backend_list_accounts(request)
+---  return nauthilus_builtin.BACKEND_RESULT_OK, {"alice@example.org", "bob@example.org"}
+---end
+---```
+---@param request nauthilus_request
+---@return integer status
+---@return string[] accounts
+function nauthilus_backend_list_accounts(request) end
+
+---Runs once at start, and at each reload (`director.init`), to prepare what the other scripts use. It has ten times a
+---request's steps, and 10 seconds. What it raises is logged; usher serves all the same.
+---
+---```lua
+---function nauthilus_run_hook(request)
+---  nauthilus_cache.cache_set("started", os.time())
+---end
+---```
+---@param request nauthilus_request
+function nauthilus_run_hook(request) end
