@@ -3,7 +3,6 @@ package luabridge
 import (
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -276,11 +275,9 @@ func (s *state) setStrings(t *lua.LTable) {
 // getenv reads the variables that director.env names, and no others.
 func (s *state) getenv(L *lua.LState) int {
 	name := L.CheckString(1)
-	if slices.Contains(s.director.opt.Deps.Env, name) {
-		if v, ok := os.LookupEnv(name); ok {
-			L.Push(lua.LString(v))
-			return 1
-		}
+	if v, set := s.director.opt.Deps.LookupEnv(name); set {
+		L.Push(lua.LString(v))
+		return 1
 	}
 	L.Push(lua.LNil)
 	return 1

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -44,14 +45,16 @@ type Meter interface {
 type Deps struct {
 	Log          *zap.Logger
 	Checker      Checker
-	DenyUnlisted bool            // unlisted_backends: deny
-	Env          []string        // names that os.getenv may read
-	Cache        *Store          // of nauthilus_cache; must be set
-	Network      bool            // director.network
-	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
-	Nonce        []byte          // of nauthilus_password's hashes
-	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
-	Meter        Meter           // nil: none
+	DenyUnlisted bool     // unlisted_backends: deny
+	Env          []string // names that os.getenv may read
+	// Getenv reads one of them; nil: os.LookupEnv.
+	Getenv  func(name string) (value string, set bool)
+	Cache   *Store          // of nauthilus_cache; must be set
+	Network bool            // director.network
+	Prom    *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
+	Nonce   []byte          // of nauthilus_password's hashes
+	Workers *passdb.Workers // for slow hashes; must be set where scripts compare passwords
+	Meter   Meter           // nil: none
 	// HTTP carries the requests of glua_http; nil: one NewTransport for the process.
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
@@ -73,6 +76,17 @@ type Deps struct {
 
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
+}
+
+// LookupEnv reads a variable that director.env names; others are not set.
+func (d *Deps) LookupEnv(name string) (value string, set bool) {
+	switch {
+	case !slices.Contains(d.Env, name):
+		return "", false
+	case d.Getenv != nil:
+		return d.Getenv(name)
+	}
+	return os.LookupEnv(name)
 }
 
 func (d *Deps) rotation() *Rotation {
