@@ -45,16 +45,16 @@ type Meter interface {
 type Deps struct {
 	Log          *zap.Logger
 	Checker      Checker
-	DenyUnlisted bool     // unlisted_backends: deny
-	Env          []string // names that os.getenv may read
-	// Getenv reads one of them; nil: os.LookupEnv.
-	Getenv  func(name string) (value string, set bool)
-	Cache   *Store          // of nauthilus_cache; must be set
-	Network bool            // director.network
-	Prom    *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
-	Nonce   []byte          // of nauthilus_password's hashes
-	Workers *passdb.Workers // for slow hashes; must be set where scripts compare passwords
-	Meter   Meter           // nil: none
+	DenyUnlisted bool            // unlisted_backends: deny
+	Env          []string        // names that os.getenv may read
+	Cache        *Store          // of nauthilus_cache; must be set
+	Network      bool            // director.network
+	Prom         *Prometheus     // of nauthilus_prometheus; nil: nothing is counted
+	Nonce        []byte          // of nauthilus_password's hashes
+	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
+	Meter        Meter           // nil: none
+	// Getenv reads a variable that Env names; nil: os.LookupEnv.
+	Getenv func(name string) (value string, set bool)
 	// HTTP carries the requests of glua_http; nil: one NewTransport for the process.
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.

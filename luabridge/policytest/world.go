@@ -184,7 +184,7 @@ func (w *world) buildRedis(added given) error {
 		addr = nowhere
 	}
 	var err error
-	w.redis, err = modules.NewRedis(modules.RedisOptions{Addresses: []string{addr}, Connections: 1})
+	w.redis, err = modules.NewRedis(modules.RedisOptions{Addresses: []string{addr}})
 	return err
 }
 
