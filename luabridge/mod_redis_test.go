@@ -353,7 +353,7 @@ func TestRedis_MeterAndTrace(t *testing.T) {
 		t.Error(meter)
 	}
 	all := strings.Join(steps, "\n")
-	if !strings.Contains(all, "nauthilus_redis set key: ok") || !strings.Contains(all, "nauthilus_redis get none: redis: nil") || strings.Contains(all, "nobody shall see") {
+	if !strings.Contains(all, "nauthilus_redis set key -> \"OK\" (") || !strings.Contains(all, "nauthilus_redis get none: redis: nil") || strings.Contains(all, "nobody shall see") {
 		t.Error(all)
 	}
 }

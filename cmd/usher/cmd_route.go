@@ -45,7 +45,7 @@ func newRoute(f *flags) *cobra.Command {
 	}
 	c.Flags().StringVar(&q.Protocol, "protocol", "imap", "imap, pop3, smtp, submission, sieve, lmtp or doveadm")
 	c.Flags().StringVar(&q.ClientIP, "client-ip", "127.0.0.1", "the client's address")
-	c.Flags().BoolVar(&q.Network, "network", false, "let policies reach the network")
+	c.Flags().BoolVar(&q.Network, "network", false, "let policies reach the network; what they write there stays")
 	return c
 }
 

@@ -348,11 +348,14 @@ func (c *Call) dial(module string, most time.Duration, what func() string) (ctx 
 			c.Meter.PolicyNetwork(strings.TrimPrefix(module, "nauthilus_"), took)
 		}
 		if c.tracing() {
-			result := "ok"
-			if err != nil {
-				result = err.Error()
+			did := what()
+			switch {
+			case err != nil:
+				did += ": " + err.Error()
+			case !strings.Contains(did, " -> "):
+				did += ": ok"
 			}
-			c.trace("%s %s: %s (%d ms)", module, what(), result, took.Milliseconds())
+			c.trace("%s %s (%d ms)", module, did, took.Milliseconds())
 		}
 	}, nil
 }

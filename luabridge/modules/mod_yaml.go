@@ -45,7 +45,7 @@ func yamlDecode(L *lua.LState) int {
 	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
 		return failText(L, CallOf(L).Shown(err.Error(), 200))
 	}
-	v := lua.LValue(lua.LNil)
+	v := lua.LNil
 	if len(document.Content) > 0 {
 		d := yamlDecoder{L: L}
 		var err error
