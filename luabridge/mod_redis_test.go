@@ -1,7 +1,10 @@
 package luabridge
 
 import (
+	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -276,6 +279,84 @@ func TestRedis_Away(t *testing.T) {
 	}
 }
 
+// A server that takes connections and is silent takes no more than its part of the
+// request's time, and then for a while none; closing does not wait for it.
+func TestRedis_Silent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r, err := modules.NewRedis(modules.RedisOptions{Addresses: []string{l.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDirector(t, inFilter(same+`local v, err = r.redis_get(h, "k") assert(v == nil and err:find("^redis"), err)`),
+		func(o *Options) {
+			o.Deps.Redis, o.Deps.Network, o.PoolSize, o.Limits.Time = r, true, 20, 400*time.Millisecond
+		})
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() { direct(t, d, query("alice")) })
+	}
+	all.Wait()
+	if took := time.Since(began); took > 390*time.Millisecond {
+		t.Errorf("took %s", took)
+	}
+	time.Sleep(900 * time.Millisecond)
+	began = time.Now()
+	direct(t, d, query("alice"))
+	if took := time.Since(began); took > 200*time.Millisecond {
+		t.Errorf("the server is known to be silent, and it took %s", took)
+	}
+	began = time.Now()
+	r.Close()
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("closing took %s", took)
+	}
+	direct(t, d, query("late"))
+}
+
+// Requests at once, with a server that comes and goes: none hangs, none is mixed up
+// with another.
+func TestRedis_Concurrent(t *testing.T) {
+	m, with := withMini(t)
+	d := newDirector(t, inFilter(same+`
+		local ok, err = r.redis_set(h, request.username, request.username)
+		local v
+		if ok then v, err = r.redis_get(h, request.username) end
+		assert(v == request.username or err and err:find("^redis"), tostring(v) .. " " .. tostring(err))`),
+		with, func(o *Options) { o.PoolSize = 16 })
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := d.Direct(t.Context(), query(fmt.Sprint("user", i, "-", n))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 2 {
+		time.Sleep(200 * time.Millisecond)
+		m.Close()
+		time.Sleep(50 * time.Millisecond)
+		if err := m.Restart(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	all.Wait()
+}
+
 type networkMeter map[string]int
 
 func (m networkMeter) PolicyNetwork(module string, _ time.Duration) { m[module]++ }
@@ -291,7 +372,7 @@ func TestRedis_MeterAndTrace(t *testing.T) {
 		t.Error(meter)
 	}
 	all := strings.Join(steps, "\n")
-	if !strings.Contains(all, "nauthilus_redis set key: ok") || !strings.Contains(all, "nauthilus_redis get none: redis: nil") || strings.Contains(all, "nobody shall see") {
+	if !strings.Contains(all, "nauthilus_redis set key -> \"OK\" (") || !strings.Contains(all, "nauthilus_redis get none: redis: nil") || strings.Contains(all, "nobody shall see") {
 		t.Error(all)
 	}
 }

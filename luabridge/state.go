@@ -3,7 +3,6 @@ package luabridge
 import (
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -226,7 +225,12 @@ func (s *state) front(name string) *lua.LTable {
 	mt := s.fronts[name]
 	if mt == nil {
 		if m := modules.Named(name); m != nil {
-			mt = modules.Sealed(s.L, m.Table(s.L))
+			t := m.Table(s.L)
+			mt = modules.Sealed(s.L, t)
+			// A module that can be called itself, as inspect.
+			if own, ok := t.Metatable.(*lua.LTable); ok {
+				mt.RawSetString("__call", own.RawGetString("__call"))
+			}
 			s.fronts[name] = mt
 		}
 	}
@@ -271,11 +275,9 @@ func (s *state) setStrings(t *lua.LTable) {
 // getenv reads the variables that director.env names, and no others.
 func (s *state) getenv(L *lua.LState) int {
 	name := L.CheckString(1)
-	if slices.Contains(s.director.opt.Deps.Env, name) {
-		if v, ok := os.LookupEnv(name); ok {
-			L.Push(lua.LString(v))
-			return 1
-		}
+	if v, set := s.director.opt.Deps.LookupEnv(name); set {
+		L.Push(lua.LString(v))
+		return 1
 	}
 	L.Push(lua.LNil)
 	return 1

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests that need no other servers than Dovecot and Redis
-# against Dovecot 2.4 and Valkey, those of the current Debian stable, in a chroot that debootstrap
-# makes once (300 MB). Nothing is mounted, and no server runs, after it ended:
-# both live in namespaces of this run alone, however it ends.
+# against Dovecot 2.4 and Valkey, those of the current Debian stable, in a chroot
+# that debootstrap makes once (300 MB). Nothing is mounted, and no server runs,
+# after it ended: both live in namespaces of this run alone, however it ends.
 #
 # Usage: dovecot24.sh [FLAG OF THE TEST BINARY]...
 set -euo pipefail

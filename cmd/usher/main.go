@@ -89,7 +89,7 @@ Try it without any set-up:  usher demo`,
 		return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newStatus(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
+	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newTest(f), newStatus(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
 	for _, c := range root.Commands() {
 		args := c.Args
 		c.Args = func(c *cobra.Command, a []string) error {

@@ -23,7 +23,7 @@ var may = map[string][]string{
 	"luabridge":         {"internal/nearest", "luabridge/budget", "luabridge/lualib", "luabridge/modules", "proxy", "proxy/passdb"},
 
 	"luabridge/lint":       {"internal/nearest", "luabridge", "luabridge/lualib", "luabridge/modules"},
-	"luabridge/policytest": {"luabridge", "luabridge/budget", "luabridge/lualib", "luabridge/maps", "luabridge/modules", "proxy", "proxy/affinity", "proxy/passdb"},
+	"luabridge/policytest": {"internal/nearest", "luabridge", "luabridge/budget", "luabridge/lualib", "luabridge/maps", "luabridge/modules", "proxy", "proxy/affinity", "proxy/passdb"},
 	"luabridge/reference":  {"luabridge/modules"},
 
 	"monitor":          {"proxy"},

@@ -115,9 +115,11 @@ var All = []*Module{
 	&cryptoModule,
 	&dnsModule,
 	&httpModule,
+	&base64Module,
 	bruteForceModule,
 	&httpRequestModule,
 	&httpResponseModule,
+	&inspectModule,
 	&jsonModule,
 	&keysModule,
 	ldapModule,
@@ -130,9 +132,11 @@ var All = []*Module{
 	&redisModule,
 	&regexpModule,
 	softWhitelistModule,
+	&stringsModule,
 	&timeModule,
 	&utilModule,
 	&usherModule,
+	&yamlModule,
 }
 
 // Named returns the module of that name, or nil.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,8 @@ type Deps struct {
 	Nonce        []byte          // of nauthilus_password's hashes
 	Workers      *passdb.Workers // for slow hashes; must be set where scripts compare passwords
 	Meter        Meter           // nil: none
+	// Getenv reads a variable that Env names; nil: os.LookupEnv.
+	Getenv func(name string) (value string, set bool)
 	// HTTP carries the requests of glua_http; nil: one NewTransport for the process.
 	HTTP http.RoundTripper
 	// DNS answers nauthilus_dns; nil: what the system's resolv.conf says.
@@ -73,6 +76,17 @@ type Deps struct {
 
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
+}
+
+// LookupEnv reads a variable that director.env names; others are not set.
+func (d *Deps) LookupEnv(name string) (value string, set bool) {
+	switch {
+	case !slices.Contains(d.Env, name):
+		return "", false
+	case d.Getenv != nil:
+		return d.Getenv(name)
+	}
+	return os.LookupEnv(name)
 }
 
 func (d *Deps) rotation() *Rotation {
@@ -334,11 +348,14 @@ func (c *Call) dial(module string, most time.Duration, what func() string) (ctx 
 			c.Meter.PolicyNetwork(strings.TrimPrefix(module, "nauthilus_"), took)
 		}
 		if c.tracing() {
-			result := "ok"
-			if err != nil {
-				result = err.Error()
+			did := what()
+			switch {
+			case err != nil:
+				did += ": " + err.Error()
+			case !strings.Contains(did, " -> "):
+				did += ": ok"
 			}
-			c.trace("%s %s: %s (%d ms)", module, what(), result, took.Milliseconds())
+			c.trace("%s %s (%d ms)", module, did, took.Milliseconds())
 		}
 	}, nil
 }

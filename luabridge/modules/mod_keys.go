@@ -3,8 +3,6 @@ package modules
 import (
 	"crypto/md5" //nolint:gosec // Nauthilus' tags, no secret
 	"encoding/hex"
-	"os"
-	"slices"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -35,10 +33,8 @@ func accountTag(L *lua.LState) int {
 	}
 	c := CallOf(L)
 	env := func(name, otherwise string) string {
-		if slices.Contains(c.Deps.Env, name) {
-			if v, set := os.LookupEnv(name); set {
-				return v
-			}
+		if v, set := c.LookupEnv(name); set {
+			return v
 		}
 		return otherwise
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/budget"
 )
 
 // miscModule is nauthilus_misc.
@@ -86,7 +88,9 @@ func (c *Call) sleep(L *lua.LState, d time.Duration) {
 		}
 	case <-c.Ctx.Done():
 	}
-	L.RaiseError("the request's time ended while the script slept for %s", d)
+	b := budget.Of(L)
+	b.Exceed(budget.ErrDeadline) // a script that catches the error gets no further
+	L.RaiseError("%s while the script slept for %s", b.Fault(), d)
 }
 
 func scopedIP(L *lua.LState) int {

@@ -2,6 +2,7 @@ package modules
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,17 @@ func (call *redisCall) shown() string {
 		s += " " + clip(call.words[call.key], 100)
 	}
 	return s
+}
+
+// shownAnswer is an answer for usher route, if it is a text or a number.
+func shownAnswer(r valkey.ValkeyResult) string {
+	if s, err := r.ToString(); err == nil {
+		return fmt.Sprintf(" -> %.80q", s)
+	}
+	if n, err := r.ToInt64(); err == nil {
+		return fmt.Sprintf(" -> %d", n)
+	}
+	return ""
 }
 
 // result makes Lua of an answer; the error is for the script.
@@ -166,7 +178,14 @@ func (c *Call) reachRedis(L *lua.LState, what func() string, f func(ctx context.
 
 // askRedis sends one command and returns its answer.
 func (c *Call) askRedis(L *lua.LState, call *redisCall) (p *redisPool, r valkey.ValkeyResult, err error) {
-	err = c.reachRedis(L, call.shown, func(ctx context.Context, pool *redisPool) error {
+	answered := false
+	shown := func() string {
+		if !answered {
+			return call.shown()
+		}
+		return call.shown() + shownAnswer(r)
+	}
+	err = c.reachRedis(L, shown, func(ctx context.Context, pool *redisPool) error {
 		p = pool
 		answers, err := p.ask(ctx, func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult {
 			return []valkey.ValkeyResult{client.Do(ctx, call.completed(client.B()))}
@@ -174,7 +193,7 @@ func (c *Call) askRedis(L *lua.LState, call *redisCall) (p *redisPool, r valkey.
 		if err != nil {
 			return err
 		}
-		r = answers[0]
+		r, answered = answers[0], true
 		return p.plain(r.Error())
 	})
 	return p, r, err

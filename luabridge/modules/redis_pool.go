@@ -245,9 +245,18 @@ func (p *redisPool) ask(ctx context.Context, f func(ctx context.Context, client 
 	if err != nil {
 		return nil, p.plain(err)
 	}
-	// The client waits for new connections without looking at ctx.
+	// The client waits for new connections without looking at the context, and gives
+	// one up whose first request has no more time; others wait for it too.
+	most := redisAnswer
+	if end, ok := ctx.Deadline(); ok {
+		most = max(time.Until(end), redisDial)
+	}
 	answers := make(chan []valkey.ValkeyResult, 1)
-	if err := p.start(func() { answers <- f(ctx, client) }); err != nil {
+	if err := p.start(func() {
+		ctx, cancel := context.WithTimeout(p.ctx, most)
+		defer cancel()
+		answers <- f(ctx, client)
+	}); err != nil {
 		return nil, err
 	}
 	select {

@@ -44,7 +44,7 @@ func usherCIDR(L *lua.LState) int {
 		argError(L, 1, "cidr", "string or list of strings")
 	}
 	if c := CallOf(L); c.tracing() {
-		where := "is not in it"
+		where := "is in none of the networks"
 		if in != "" {
 			where = "is in " + string(in)
 		}

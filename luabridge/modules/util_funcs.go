@@ -33,10 +33,8 @@ func utilGetenv(L *lua.LState) int {
 		return 1
 	}
 	v := L.Get(2)
-	if slices.Contains(c.Deps.Env, string(name)) {
-		if text, set := os.LookupEnv(string(name)); set {
-			v = lua.LString(text)
-		}
+	if text, set := c.LookupEnv(string(name)); set {
+		v = lua.LString(text)
 	}
 	switch v.(type) {
 	case lua.LString, lua.LNumber, lua.LBool, *lua.LTable:

@@ -84,5 +84,8 @@ func check() error {
 			return fmt.Errorf("%s is missing: run test/install-deps.sh, or install %s", need.program, need.pkg)
 		}
 	}
+	if redisProgram() == "" {
+		return fmt.Errorf("neither redis-server nor valkey-server is here: run test/install-deps.sh, or install redis-server")
+	}
 	return nil
 }
