@@ -1,10 +1,13 @@
 package luabridge
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"usher/luabridge/modules"
 	"usher/proxy"
@@ -35,5 +38,23 @@ func TestNumbersAndTexts(t *testing.T) {
 	got, err := registry.Gather()
 	if err != nil || len(got) != 1 || got[0].GetMetric()[0].GetGauge().GetValue() != 3.5 {
 		t.Error(got, err)
+	}
+}
+
+// Numbers and tables are logged as JSON, and secrets in them are starred: those
+// that JSON would write otherwise, and those that are numbers.
+func TestLogging_SecretsInTables(t *testing.T) {
+	for _, password := range []string{`quote"d\`, "4711471147"} {
+		logs, to := logTo(zap.DebugLevel)
+		q := query("alice")
+		q.Request.Password = proxy.NewSecret(password)
+		ask(t, `local pw = request.password
+			assert(pw ~= "")
+			nauthilus_util.log_info({list = {pw, tonumber(pw) or 1, [3] = "<" .. pw .. ">"}, map = {[pw] = pw}, number = tonumber(pw) or 1})`, q, to,
+			func(o *Options) { o.Filters[0].NeedsPassword = true })
+		quoted := strconv.Quote(password)
+		if text := logText(logs); strings.Contains(text, quoted[1:len(quoted)-1]) || strings.Contains(text, password) || strings.Count(text, "********") < 4 {
+			t.Error(text)
+		}
 	}
 }
