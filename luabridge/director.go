@@ -46,6 +46,7 @@ type Director struct {
 	features []unit
 	filters  []filter
 	inits    []unit
+	initRan  []bool // by index in inits: it has run, and raised nothing
 	pool     chan *state // nil: a place whose state is not made yet
 	probed   error
 
@@ -132,7 +133,7 @@ func New(opt Options) (*Director, error) {
 			_, err = d.probe(&u, probe{entry: entryInit, chunkOnly: true})
 		}
 		if note(u, nil, err) {
-			d.inits = append(d.inits, u)
+			d.inits, d.initRan = append(d.inits, u), append(d.initRan, false)
 		}
 	}
 	if len(faults) > 0 {

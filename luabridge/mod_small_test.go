@@ -191,3 +191,20 @@ func TestHTTPResponse(t *testing.T) {
 		}
 	}
 }
+
+// What getenv kept is forgotten at a reload: director.env may name more.
+func TestGetenv_Reload(t *testing.T) {
+	t.Setenv("USHER_TEST_SITE", "north")
+	store := modules.NewStore()
+	site := func(env ...string) string {
+		t.Helper()
+		return ask(t, `nauthilus_cache.cache_set("other", 1)
+			nauthilus_builtin.custom_log_add("site", nauthilus_util.getenv("USHER_TEST_SITE", "none"))`, query("alice"),
+			func(o *Options) { o.Deps.Cache, o.Deps.Env = store, env }).Logs[0].Value
+	}
+	before, kept := site(), site("USHER_TEST_SITE")
+	store.ForgetEnv()
+	if after := site("USHER_TEST_SITE"); before != "none" || kept != "none" || after != "north" || store.Len() != 2 {
+		t.Errorf("%s, %s, %s, %d entries", before, kept, after, store.Len())
+	}
+}

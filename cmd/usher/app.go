@@ -136,7 +136,7 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
 	a.slots.resize(cfg.Limits.Connections)
 	g.start()
-	g.prepare(a.log)
+	g.inits.prepare(a.policy.cache)
 	a.metrics.SetInventory(g.monitor.Status())
 	a.metrics.SetPolicies(g.filters)
 	a.gen.Store(g)

@@ -18,7 +18,7 @@ var utilModule = Module{
 	Funcs: []Func{
 		{Name: "getenv", Do: utilGetenv,
 			Sig:     `(name: string, default?: any) -> value: any`,
-			Doc:     "The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept in nauthilus_cache as `env:NAME`.",
+			Doc:     "The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept in nauthilus_cache as `env:NAME` until the next reload.",
 			Example: "local util = require(\"nauthilus_util\")\nprint(util.getenv(\"NO_SUCH_VARIABLE\", \"north\")) --> north"},
 		{Name: "get_redis_key", Do: utilRedisKey,
 			Sig:     `(request: table?, key: string) -> key: string`,

@@ -7,7 +7,7 @@
 nauthilus_util = {}
 
 ---The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept
----in nauthilus_cache as `env:NAME`.
+---in nauthilus_cache as `env:NAME` until the next reload.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
