@@ -46,7 +46,7 @@ type Director struct {
 	features []unit
 	filters  []filter
 	inits    []unit
-	initRan  []bool // by index in inits: it has run, and raised nothing
+	initRan  []bool      // by index in inits: it has run, and raised nothing
 	pool     chan *state // nil: a place whose state is not made yet
 	probed   error
 
@@ -107,6 +107,7 @@ func New(opt Options) (*Director, error) {
 	}
 	for _, f := range opt.Features {
 		u, err := d.newUnit(f, "policy:"+f.Name)
+		u.showPassword = f.NeedsPassword
 		var raised error
 		if err == nil {
 			raised, err = d.probe(&u, probe{entry: entryFeature})

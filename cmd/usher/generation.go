@@ -339,7 +339,7 @@ func (g *generation) readScripts(c *config.Director) (features, inits []luabridg
 			faults = append(faults, fmt.Errorf("director.features %q: %w", f.Name, err))
 			continue
 		}
-		s.Name = f.Name
+		s.Name, s.NeedsPassword = f.Name, f.NeedsPassword
 		features = append(features, s)
 		g.policies = append(g.policies, s.Path)
 		g.filters = append(g.filters, s.Name)

@@ -14,7 +14,7 @@ import (
 // passwordModule is nauthilus_password.
 var passwordModule = Module{
 	Name: "nauthilus_password", Global: true,
-	Doc: "Compares passwords and looks at them. A filter sees the password only with `needs_password: true`.",
+	Doc: "Compares passwords and looks at them. A filter or feature sees the password only with `needs_password: true`.",
 	Funcs: []Func{
 		{Name: "compare_passwords", Do: comparePasswords,
 			Sig:     `(hash: string, password: string) -> equal: boolean, err: string?`,

@@ -1,7 +1,7 @@
 ---@meta nauthilus_password
 -- Written by make generate: do not edit.
 
----Compares passwords and looks at them. A filter sees the password only with `needs_password: true`.
+---Compares passwords and looks at them. A filter or feature sees the password only with `needs_password: true`.
 ---@class nauthilus_passwordlib
 nauthilus_password = {}
 
