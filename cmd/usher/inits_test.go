@@ -38,10 +38,12 @@ func TestInitRunner(t *testing.T) {
 			t.Errorf("%d runs, log %v", scripts.runs, logs.All())
 		}
 		time.Sleep(2*initAgain + time.Second)
+		synctest.Wait()
 		if scripts.runs != 3 || logs.FilterMessage("init scripts have run").Len() != 0 {
 			t.Errorf("%d runs, log %v", scripts.runs, logs.All())
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if scripts.runs != 4 || logs.FilterMessage("init scripts have run").Len() != 1 {
 			t.Errorf("%d runs, log %v", scripts.runs, logs.All())
 		}
