@@ -164,6 +164,9 @@ func (p *inspector) processed(v lua.LValue, path []lua.LValue) lua.LValue {
 	if v == lua.LNil {
 		return v
 	}
+	if s, ok := v.(lua.LString); ok {
+		take(p.L, len(s)/256, 0) // it is hashed
+	}
 	if made, ok := p.made[v]; ok {
 		return made
 	}
