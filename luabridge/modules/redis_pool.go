@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"usher/proxy"
 )
 
 const (
@@ -31,8 +33,9 @@ const (
 type redisPool struct {
 	kind   RedisKind
 	opt    valkey.ClientOption
-	unix   map[string]bool // addresses that are paths
-	ctx    context.Context // ends with the pool; dialling is no request's own
+	unix   map[string]bool   // addresses that are paths
+	stars  *strings.Replacer // of what is secret: a server may repeat what it was sent
+	ctx    context.Context   // ends with the pool; dialling is no request's own
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
@@ -61,6 +64,7 @@ func newRedisPool(o *RedisOptions) (*redisPool, error) {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	p := &redisPool{kind: o.kind(), unix: map[string]bool{}, conns: map[*redisConn]struct{}{}, sulks: map[string]redisRefusal{}}
+	p.stars = starsFor(o.Password, o.SentinelPassword)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	multiplex := 2
 	if o.Connections > 0 {
@@ -276,7 +280,7 @@ func (p *redisPool) plain(err error) error {
 	case valkey.IsValkeyNil(err):
 		return errRedisNil
 	case errors.As(err, &said):
-		text := said.Error()
+		text := p.stars.Replace(said.Error())
 		if word, _, _ := strings.Cut(text, " "); word != strings.ToUpper(word) {
 			text = "ERR " + text // which the client cuts off
 		}
@@ -288,10 +292,21 @@ func (p *redisPool) plain(err error) error {
 	case strings.HasPrefix(err.Error(), "redis"):
 		return err
 	}
-	return fmt.Errorf("redis: %w", err)
+	return &redisError{"redis: " + p.stars.Replace(err.Error()), err}
 }
 
-// A redisError is what Redis said, in its words.
+// starsFor makes what stars secrets.
+func starsFor(secrets ...proxy.Secret) *strings.Replacer {
+	var pairs []string
+	for _, s := range secrets {
+		if !s.IsEmpty() {
+			pairs = append(pairs, s.Reveal(), "********")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// A redisError is what Redis said, in its words, or what came in between.
 type redisError struct {
 	text string
 	err  error
