@@ -73,6 +73,7 @@ type Deps struct {
 	RedisPrefix string
 
 	ownRotation Rotation
+	webSilences silences // of glua_http, by host and port
 
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown

@@ -45,6 +45,8 @@ type redisPool struct {
 	conns  map[*redisConn]struct{} // open
 	sulks  map[string]redisRefusal // by address
 	busy   sync.WaitGroup          // goroutines; added to under mu while not closed
+
+	silence silence
 }
 
 type redisAttempt struct {
@@ -243,8 +245,23 @@ func (p *redisPool) attempt(a *redisAttempt) {
 	close(a.done)
 }
 
-// ask runs f, which sends commands, and waits no longer than ctx.
+// ask runs f, which sends commands, and waits no longer than ctx. Of a server that
+// is known to be silent it does not wait at all.
 func (p *redisPool) ask(ctx context.Context, f func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult) ([]valkey.ValkeyResult, error) {
+	done, ok := p.silence.begin()
+	if !ok {
+		return nil, errRedisSilent
+	}
+	answers, err := p.send(ctx, f)
+	failed := err
+	if err == nil && len(answers) > 0 {
+		failed = answers[0].NonValkeyError() // what the server says is an answer
+	}
+	done(failed)
+	return answers, err
+}
+
+func (p *redisPool) send(ctx context.Context, f func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult) ([]valkey.ValkeyResult, error) {
 	client, err := p.open(ctx)
 	if err != nil {
 		return nil, p.plain(err)
