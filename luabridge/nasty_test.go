@@ -42,16 +42,16 @@ var nasty = []string{
 
 // A target is what is called: an expression, and whether it takes an object before
 // its arguments.
-type target struct{ name, text string }
+type target struct{ name, text, sig string }
 
 func targets() (list []target) {
 	for _, m := range modules.All {
 		for _, f := range m.Funcs {
-			list = append(list, target{m.Name + "." + f.Name, fmt.Sprintf("require(%q)[%q]", m.Name, f.Name)})
+			list = append(list, target{m.Name + "." + f.Name, fmt.Sprintf("require(%q)[%q]", m.Name, f.Name), f.Sig})
 		}
 		for _, t := range m.Types {
 			for _, f := range t.Methods {
-				list = append(list, target{t.Name + ":" + f.Name, fmt.Sprintf("methods[%q][%q]", t.Name, f.Name)})
+				list = append(list, target{t.Name + ":" + f.Name, fmt.Sprintf("methods[%q][%q]", t.Name, f.Name), f.Sig})
 			}
 		}
 	}
@@ -124,9 +124,13 @@ func TestNastyArguments(t *testing.T) {
 			words := []string{strconv.Itoa(i + 1)}
 			if round < full {
 				words = append(words, strconv.Itoa(round+1), strconv.Itoa(1+random.IntN(len(nasty))))
-			} else {
+			} else if round%3 == 0 {
 				for range 1 + random.IntN(5) {
 					words = append(words, strconv.Itoa(1+random.IntN(len(nasty))))
+				}
+			} else { // of the right types, so that more than the first argument is looked at
+				for _, kind := range kindsOf(c.sig) {
+					words = append(words, strconv.Itoa(1+fitting(random, kind)))
 				}
 			}
 			if strings.HasPrefix(c.text, "methods") && round%8 != 0 {
@@ -199,4 +203,46 @@ type refusing struct{}
 
 func (refusing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("refused")
+}
+
+// kindsOf are the types of a function's parameters, as far as it goes.
+func kindsOf(sig string) (kinds []string) {
+	sig, _, _ = strings.Cut(strings.TrimPrefix(sig, "("), ") ->")
+	depth, from := 0, 0
+	for i, r := range sig + "," {
+		switch {
+		case strings.ContainsRune("{<(", r):
+			depth++
+		case strings.ContainsRune("}>)", r):
+			depth--
+		case r == ',' && depth <= 0:
+			_, kind, _ := strings.Cut(sig[from:i], ":")
+			kinds, from = append(kinds, strings.TrimSpace(kind)), i+1
+		}
+	}
+	return kinds
+}
+
+// fitting is an argument of about that type.
+func fitting(random *rand.Rand, kind string) int {
+	fits := func(arg string) bool {
+		isTable := strings.HasPrefix(arg, "{") || strings.HasPrefix(arg, "(function() local t") || arg == "request" || arg == "_G" || arg == "usher.servers()"
+		isText := strings.HasPrefix(arg, `"`) || strings.HasPrefix(arg, `("`)
+		switch {
+		case strings.HasPrefix(kind, "fun"):
+			return strings.HasPrefix(arg, "function") || arg == "print"
+		case strings.HasPrefix(kind, "{"), strings.HasPrefix(kind, "table"), strings.HasSuffix(kind, "[]"), strings.HasPrefix(kind, "nauthilus_logging"):
+			return isTable
+		case strings.HasPrefix(kind, "string"), strings.HasPrefix(kind, `"`):
+			return isText
+		case strings.HasPrefix(kind, "integer"), strings.HasPrefix(kind, "number"):
+			return arg != "" && strings.ContainsRune("-0123456789", rune(arg[0]))
+		}
+		return isText || isTable
+	}
+	for {
+		if i := random.IntN(len(nasty)); fits(nasty[i]) {
+			return i
+		}
+	}
 }
