@@ -242,7 +242,7 @@ func (w *world) buildPipeline(ctx context.Context) error {
 func (w *world) others(key string) (list []luabridge.Script) {
 	scripts, _ := w.given.plain[key].([]luabridge.Filter)
 	for _, f := range scripts {
-		list = append(list, luabridge.Script{Name: f.Name, Path: f.Path, Text: f.Text})
+		list = append(list, luabridge.Script{Name: f.Name, Path: f.Path, Text: f.Text, NeedsPassword: f.NeedsPassword})
 	}
 	return list
 }
