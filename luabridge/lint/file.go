@@ -235,8 +235,8 @@ func (r *resolver) expr(e ast.Expr) {
 		r.expr(e.Lhs)
 		r.expr(e.Rhs)
 		if e.Operator == "==" || e.Operator == "~=" {
-			r.test(e.Lhs)
-			r.test(e.Rhs)
+			r.compared(e.Lhs, e.Rhs)
+			r.compared(e.Rhs, e.Lhs)
 		}
 	case *ast.StringConcatOpExpr:
 		r.expr(e.Lhs)
@@ -291,6 +291,16 @@ func (r *resolver) test(e ast.Expr) {
 			r.tested[name] = true
 		}
 	}
+}
+
+// compared is a name that is compared: with nil it is asked whether it is there,
+// with a text or a number it is taken to be.
+func (r *resolver) compared(name, with ast.Expr) {
+	switch with.(type) {
+	case *ast.StringExpr, *ast.NumberExpr:
+		return
+	}
+	r.test(name)
 }
 
 // attrName is `variable.field`, or "".
