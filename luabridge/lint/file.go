@@ -301,6 +301,16 @@ func (r *resolver) test(e ast.Expr) {
 	}
 }
 
+// compared is a name that is compared: with nil it is asked whether it is there,
+// with a text or a number it is taken to be.
+func (r *resolver) compared(name, with ast.Expr) {
+	switch with.(type) {
+	case *ast.StringExpr, *ast.NumberExpr:
+		return
+	}
+	r.test(name)
+}
+
 // attrName is `variable.field`, or "".
 func attrName(e *ast.AttrGetExpr) string {
 	object, ok := e.Object.(*ast.IdentExpr)
