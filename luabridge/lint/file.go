@@ -280,8 +280,13 @@ func (r *resolver) condition(e ast.Expr) {
 }
 
 // compared is an expression that is compared with another: with nil, that asks if it
-// is there. A field that is compared with a text is taken to be there.
+// is there. What is compared with a text or a number is taken to be there, and so
+// is a field that is compared with anything else.
 func (r *resolver) compared(e, with ast.Expr) {
+	switch with.(type) {
+	case *ast.StringExpr, *ast.NumberExpr:
+		return
+	}
 	if _, field := e.(*ast.AttrGetExpr); !field || isNil(with) {
 		r.test(e)
 	}
@@ -299,16 +304,6 @@ func (r *resolver) test(e ast.Expr) {
 			r.tested[name] = true
 		}
 	}
-}
-
-// compared is a name that is compared: with nil it is asked whether it is there,
-// with a text or a number it is taken to be.
-func (r *resolver) compared(name, with ast.Expr) {
-	switch with.(type) {
-	case *ast.StringExpr, *ast.NumberExpr:
-		return
-	}
-	r.test(name)
 }
 
 // attrName is `variable.field`, or "".
