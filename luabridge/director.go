@@ -274,6 +274,7 @@ type notes struct {
 	context map[string]lua.LValue // nauthilus_context
 	logs    []proxy.Attr          // custom_log_add
 	text    string                // status_message_set
+	secret  bool                  // one that may see the password was asked
 }
 
 func (s *state) recall(r *proxy.Request) {
@@ -284,7 +285,7 @@ func (s *state) recall(r *proxy.Request) {
 }
 
 func (s *state) remember(r *proxy.Request) {
-	if s.notes.context == nil && s.notes.logs == nil && s.notes.text == "" {
+	if s.notes.context == nil && s.notes.logs == nil && s.notes.text == "" && !s.notes.secret {
 		return
 	}
 	n := s.notes
@@ -295,8 +296,9 @@ func (s *state) remember(r *proxy.Request) {
 // run, as its results are.
 func (s *state) ask(ctx context.Context, u *unit, q *proxy.Query, v *proxy.Verdict, entry string) (said *proxy.Verdict, results [3]lua.LValue, err error) {
 	c := &s.buf
+	s.notes.secret = s.notes.secret || u.showPassword
 	c.Reset(modules.Call{
-		Deps: s.director.opt.Deps, Query: q, Script: u.name, By: u.by, ShowPassword: u.showPassword,
+		Deps: s.director.opt.Deps, Query: q, Script: u.name, By: u.by, ShowPassword: u.showPassword, KnowsPassword: s.notes.secret,
 		Ctx: ctx, Began: s.budget.Began(), End: s.budget.End(), Context: &s.notes.context,
 	})
 	c.Verdict.Changes, c.Verdict.Header, c.Verdict.Logs = v.Changes, v.Header, v.Logs

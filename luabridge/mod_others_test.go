@@ -247,7 +247,7 @@ func TestUsherModule(t *testing.T) {
 			change: func(q *proxy.Query) { q.Key.Tag, q.Request.Upstream = "hdd", &proxy.Upstream{Tag: "hdd"} },
 		},
 		"an upstream without director_tag": {
-			body:   `is(#usher.servers(), 0)`,
+			body:   `is(#usher.servers(), 0) is(#usher.servers({}), 0) is(hosts(usher.servers{tag = "ssd"}), "a.example.org") is(hosts(usher.servers{host = "b.example.org"}), "b.example.org")`,
 			change: func(q *proxy.Query) { q.Request.Upstream = &proxy.Upstream{} },
 		},
 		"a service without entries": {

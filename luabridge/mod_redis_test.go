@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"usher/luabridge/modules"
+	"usher/proxy"
 )
 
 // withRedis lets policies reach the Redis of o.
@@ -379,5 +380,39 @@ func TestRedis_MeterAndTrace(t *testing.T) {
 	all := strings.Join(steps, "\n")
 	if !strings.Contains(all, "nauthilus_redis set key -> \"OK\" (") || !strings.Contains(all, "nauthilus_redis get none: redis: nil") || strings.Contains(all, "nobody shall see") {
 		t.Error(all)
+	}
+}
+
+// A server that repeats what it was sent tells nobody usher's password.
+func TestRedis_Secret(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				buf := make([]byte, 4096)
+				for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
+					said := strings.NewReplacer("\r", " ", "\n", " ").Replace(string(buf[:n]))
+					for range strings.Count(said, "*") {
+						fmt.Fprintf(c, "-DENIED unknown command, with args beginning with: %s\r\n", said)
+					}
+				}
+			})
+		}
+	})
+	defer all.Wait()
+	defer ln.Close()
+	v := ask(t, `local v, err = nauthilus_redis.redis_get("default", "k") nauthilus_builtin.custom_log_add("err", err)`, query("alice"),
+		withRedis(t, modules.RedisOptions{Addresses: []string{ln.Addr().String()}, Username: "usher", Password: proxy.NewSecret("rpw1")}))
+	if got := v.Logs[0].Value; strings.Contains(got, "rpw1") || !strings.Contains(got, "********") {
+		t.Errorf("got %q", got)
 	}
 }

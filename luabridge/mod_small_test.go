@@ -132,15 +132,20 @@ func TestPrometheus(t *testing.T) {
 		t.Errorf("%d series, want 1000", got)
 	}
 	for statement, want := range map[string]string{
-		`nauthilus_prometheus.create_counter_vec("usher_x", "h", {})`:                      "usher's own",
-		`nauthilus_prometheus.create_counter_vec("a b", "h", {})`:                          "bad name",
-		`nauthilus_prometheus.create_counter_vec("x", ("h"):rep(2000), {})`:                "a help text of 2000 bytes",
-		`nauthilus_prometheus.create_gauge_vec("c", "h", {"a", "b"})`:                      "there already",
-		`nauthilus_prometheus.increment_counter("c", {"x"})`:                               "1 labels of c are given",
-		`nauthilus_prometheus.increment_counter("c", {"x", "y", "z"})`:                     "is no label of c",
-		`nauthilus_prometheus.increment_counter("c", {"x", a = "y"})`:                      "label a of c is given twice",
-		`nauthilus_prometheus.stop_timer(1)`:                                               "bad argument #1 to stop_timer",
-		`for i = 1, 300 do nauthilus_prometheus.create_counter_vec("m" .. i, "h", {}) end`: "at most",
+		`nauthilus_prometheus.create_counter_vec("usher_x", "h", {})`:                                             "usher's own",
+		`nauthilus_prometheus.create_counter_vec("a b", "h", {})`:                                                 "bad name",
+		`nauthilus_prometheus.create_counter_vec("x", ("h"):rep(2000), {})`:                                       "a help text of 2000 bytes",
+		`nauthilus_prometheus.create_gauge_vec("c", "h", {"a", "b"})`:                                             "there already",
+		`nauthilus_prometheus.increment_counter("c", {"x"})`:                                                      "1 labels of c are given",
+		`nauthilus_prometheus.increment_counter("c", {"x", "y", "z"})`:                                            "is no label of c",
+		`nauthilus_prometheus.increment_counter("c", {"x", a = "y"})`:                                             "label a of c is given twice",
+		`nauthilus_prometheus.create_counter_vec("go_x", "h", {})`:                                                "the program's own",
+		`nauthilus_prometheus.create_histogram_vec("x", "h", {"le"})`:                                             "a label le of its own",
+		`nauthilus_prometheus.create_summary_vec("x", "h", {"quantile"})`:                                         "a label quantile of its own",
+		`local p = nauthilus_prometheus p.create_histogram_vec("hx", "h") p.create_counter_vec("hx_bucket", "h")`: `"hx_bucket" would have a name in common with the histogram "hx"`,
+		`local p = nauthilus_prometheus p.create_gauge_vec("sx_sum", "h") p.create_summary_vec("sx", "h")`:        `"sx" would have a name in common with the gauge "sx_sum"`,
+		`nauthilus_prometheus.stop_timer(1)`:                                                                      "bad argument #1 to stop_timer",
+		`for i = 1, 300 do nauthilus_prometheus.create_counter_vec("m" .. i, "h", {}) end`:                        "at most",
 	} {
 		if got := luaError(t, statement, with); !strings.Contains(got, want) {
 			t.Errorf("%s\n got %s\nwant %s", statement, got, want)

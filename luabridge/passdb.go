@@ -71,7 +71,7 @@ func (p *Passdb) Lookup(ctx context.Context, r *proxy.Request) (proxy.Identity, 
 	switch {
 	case err != nil:
 		return proxy.Identity{}, err
-	case !a.Found && !a.Authenticated:
+	case !a.Found:
 		return proxy.Identity{}, passdb.ErrUnknownUser
 	case a.Account == "" || !a.Authenticated:
 		return proxy.Identity{}, &proxy.Denial{By: p.unit.by, Reason: proxy.BadPassword, Text: a.Text}
@@ -117,7 +117,7 @@ func (p *Passdb) fields(a modules.Account) []proxy.Attr {
 
 func (p *Passdb) ask(ctx context.Context, r *proxy.Request) (a modules.Account, err error) {
 	q := &proxy.Query{Request: r, User: r.User, ID: r.ID, View: noBackends}
-	var later error
+	var later error // what the script said besides its result, as an error
 	err = p.d.within(ctx, p.d.opt.Limits, q, func(s *state) error {
 		said, results, err := s.ask(ctx, &p.unit, q, &proxy.Verdict{Logs: s.notes.logs}, entryPassword)
 		if err != nil {
@@ -127,9 +127,15 @@ func (p *Passdb) ask(ctx context.Context, r *proxy.Request) (a modules.Account, 
 		if s.notes.text == "" {
 			s.notes.text = said.Text
 		}
-		if said.TempFail {
+		switch {
+		case said.Refused:
+			later = &proxy.Denial{By: p.unit.by, Reason: proxy.PolicyRefused, Text: s.notes.text}
+			return nil
+		case said.TempFail:
 			later = fmt.Errorf("%s: %s", p.unit.name, cmp.Or(said.TempFailText, "says to try later"))
 			return nil
+		case said.Hold > 0:
+			return fmt.Errorf("%s: usher.hold is for features and filters, a password driver cannot hold a login", p.unit.name)
 		}
 		if n, ok := results[0].(lua.LNumber); !ok || n != 0 {
 			return fmt.Errorf("%s: %s returned %s; expected nauthilus_builtin.BACKEND_RESULT_OK (0)", p.unit.name, entryPassword, s.call.Shown(results[0].String(), 64))

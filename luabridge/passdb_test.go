@@ -92,6 +92,9 @@ func TestPassdb(t *testing.T) {
 	}
 }
 
+// good is a result that lets anybody in.
+const good = `local b = nauthilus_backend_result.new() b:authenticated(true) b:user_found(true) b:account_field("uid") b:attributes({uid = "root"}) `
+
 // What can't be right is a temporary failure, and says what it is.
 func TestPassdb_Answers(t *testing.T) {
 	for _, test := range []struct{ name, body, want string }{
@@ -101,7 +104,9 @@ func TestPassdb_Answers(t *testing.T) {
 		{"another userdata", `return 0, nauthilus_backend.get_backend_servers()[1]`, "its second result is a nil"},
 		{"a table", `return 0, {authenticated = true}`, "its second result is a table"},
 		{"an account without a name", `local b = nauthilus_backend_result.new() b:authenticated(true) b:user_found(true) b:account_field("uid") return 0, b`, "account_field names is missing"},
-		{"an account with two", `local b = nauthilus_backend_result.new() b:authenticated(true) b:account_field("uid") b:attributes({uid = {"a", "b"}}) return 0, b`, "account_field names is missing"},
+		{"an account with two", `local b = nauthilus_backend_result.new() b:authenticated(true) b:user_found(true) b:account_field("uid") b:attributes({uid = {"a", "b"}}) return 0, b`, "account_field names is missing"},
+		{"usher.tempfail", good + `usher.tempfail("db away") return 0, b`, "db away"},
+		{"usher.hold", good + `usher.hold(1) return 0, b`, "cannot hold a login"},
 		{"an error", `error("db away: " .. request.password)`, "db away: ********"},
 		{"an error that is caught", `pcall(function() while true do end end) local b = nauthilus_backend_result.new() b:authenticated(true) b:account_field("uid") b:attributes({uid = "root"}) return 0, b`, "budget of steps"},
 	} {
@@ -120,6 +125,19 @@ func TestPassdb_Answers(t *testing.T) {
 		p := newPassdb(t, `function nauthilus_backend_verify_password() local b = nauthilus_backend_result.new() b:authenticated(true) b:user_found(true) return 0, b end`)
 		if _, err := p.Lookup(context.Background(), login("alice", "x")); !errors.Is(err, proxy.ErrDenied) {
 			t.Errorf("got %v, want a refusal", err)
+		}
+	})
+	t.Run("authenticated, but not found", func(t *testing.T) {
+		p := newPassdb(t, "function nauthilus_backend_verify_password() "+good+"b:user_found(false) return 0, b end")
+		if id, err := p.Lookup(context.Background(), login("alice", "x")); !errors.Is(err, passdb.ErrUnknownUser) {
+			t.Errorf("got %+v, %v, want that the next driver is asked", id, err)
+		}
+	})
+	t.Run("usher.deny", func(t *testing.T) {
+		p := newPassdb(t, "function nauthilus_backend_verify_password() "+good+`usher.tempfail() usher.deny("Closed") return 0, b end`)
+		id, err := p.Lookup(context.Background(), login("alice", "x"))
+		if den := (*proxy.Denial)(nil); !errors.As(err, &den) || den.Text != "Closed" || den.Reason != proxy.PolicyRefused {
+			t.Errorf("got %+v, %v, want a refusal", id, err)
 		}
 	})
 	t.Run("a text for who is refused", func(t *testing.T) {

@@ -1,12 +1,15 @@
 package luabridge
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"usher/proxy"
+	"usher/proxy/passdb"
 )
 
 // A policy sees the password only when its configuration says so.
@@ -97,5 +100,26 @@ func TestPasswordIsNeverPrinted(t *testing.T) {
 				t.Errorf("shown: %.300s", shown.String())
 			}
 		})
+	}
+}
+
+// What a script that sees the password tells those after it is starred there too.
+func TestPassword_Told(t *testing.T) {
+	logs, to := logTo(zapcore.DebugLevel)
+	d := newDirector(t, inFilter(`print("it is " .. nauthilus_context.context_get("p"))`), to)
+	p, _, err := d.NewPassdb(Script{Name: "users", Path: "users.lua", Text: `function nauthilus_backend_verify_password(request)
+		nauthilus_context.context_set("p", request.password)
+		return 0, nauthilus_backend_result.new()
+	end`}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := query("alice")
+	if _, err := p.Lookup(t.Context(), q.Request); !errors.Is(err, passdb.ErrUnknownUser) {
+		t.Fatal(err)
+	}
+	direct(t, d, q)
+	if got := logText(logs); strings.Contains(got, "s3cret") || !strings.Contains(got, "it is ********") {
+		t.Error(got)
 	}
 }

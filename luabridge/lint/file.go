@@ -235,8 +235,8 @@ func (r *resolver) expr(e ast.Expr) {
 		r.expr(e.Lhs)
 		r.expr(e.Rhs)
 		if e.Operator == "==" || e.Operator == "~=" {
-			r.test(e.Lhs)
-			r.test(e.Rhs)
+			r.compared(e.Lhs, e.Rhs)
+			r.compared(e.Rhs, e.Lhs)
 		}
 	case *ast.StringConcatOpExpr:
 		r.expr(e.Lhs)
@@ -277,6 +277,19 @@ func (r *resolver) condition(e ast.Expr) {
 	}
 	r.expr(e)
 	r.test(e)
+}
+
+// compared is an expression that is compared with another: with nil, that asks if it
+// is there. What is compared with a text or a number is taken to be there, and so
+// is a field that is compared with anything else.
+func (r *resolver) compared(e, with ast.Expr) {
+	switch with.(type) {
+	case *ast.StringExpr, *ast.NumberExpr:
+		return
+	}
+	if _, field := e.(*ast.AttrGetExpr); !field || isNil(with) {
+		r.test(e)
+	}
 }
 
 // test notes that the script asks whether a name is there.

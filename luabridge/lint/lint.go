@@ -54,6 +54,7 @@ func Script(path, text string, opt Options) []Warning {
 	l.globals()
 	l.fields()
 	l.calls()
+	l.members()
 	if opt.Entry == entryFilter && opt.Alone {
 		l.paths()
 	}

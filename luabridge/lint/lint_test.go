@@ -90,7 +90,7 @@ func TestShipped(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := options()
-		o.Alone = filepath.Base(file) != "nauthilus_sessions.lua" // goes before one that selects
+		o.Alone = filepath.Base(file) != "nauthilus_sessions.lua" // which goes before another
 		for _, w := range Script(filepath.Base(file), string(text), o) {
 			t.Error(w)
 		}

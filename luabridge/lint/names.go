@@ -37,7 +37,7 @@ func (l *linter) globals() {
 		l.warn(id.Line(), "unknown global %s%s", name, didYouMean(name, slices.Concat(slices.Collect(maps.Keys(known())), slices.Collect(maps.Keys(l.assigned)))))
 	}
 	for _, id := range l.inFunction {
-		if slices.Contains(entries, id.Value) {
+		if slices.Contains(entries, id.Value) || id.Value == "_" {
 			continue
 		}
 		if _, isFunction := l.assigned[id.Value].value.(*ast.FunctionExpr); isFunction {
@@ -114,8 +114,13 @@ func (l *linter) fields() {
 		}
 	})
 	each(func(e *ast.AttrGetExpr, name string) {
-		if !slices.Contains(fields, name) && !slices.Contains(own, name) && !l.tested[attrName(e)] {
-			l.warn(e.Line(), "the request has no field %s%s", name, didYouMean(name, fields))
+		if slices.Contains(fields, name) || slices.Contains(own, name) {
+			return
+		}
+		// Who asks for a field that another version may have does so on purpose, unless
+		// it looks like one that there is.
+		if near := didYouMean(name, fields); near != "" || !l.tested[attrName(e)] {
+			l.warn(e.Line(), "the request has no field %s%s", name, near)
 		}
 	})
 }
@@ -200,6 +205,28 @@ func (l *linter) calls() {
 	}
 }
 
+// members warns of what is read of a module that does not have it: a constant that
+// is misspelled is nil, and as a filter's action that lets everybody in.
+func (l *linter) members() {
+	called := map[ast.Expr]bool{} // of these calls tells
+	for _, c := range l.file.calls {
+		called[c.Func] = true
+		if v := l.holds(c.Func); v != nil { // local select = usher.select
+			called[v.value] = true
+		}
+	}
+	for _, e := range l.attrs {
+		key, ok := e.Key.(*ast.StringExpr)
+		if !ok || called[e] || l.written[e] || l.tested[attrName(e)] {
+			continue
+		}
+		module := l.module(e.Object)
+		if members := membersOf(module); module != "" && members != nil && !slices.Contains(members, key.Value) {
+			l.warn(e.Line(), "%s has no %s, it reads as nil%s", module, key.Value, didYouMean(key.Value, members))
+		}
+	}
+}
+
 // asked reports whether the script asks if the function that it calls is there.
 func (l *linter) asked(c *ast.FuncCallExpr) bool {
 	a, ok := c.Func.(*ast.AttrGetExpr)
@@ -234,6 +261,9 @@ func membersOf(module string) []string {
 	}
 	for _, v := range m.Values {
 		names = append(names, v.Name)
+	}
+	for _, f := range m.Fields {
+		names = append(names, f.Name)
 	}
 	return names
 }

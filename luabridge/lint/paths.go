@@ -184,11 +184,18 @@ func (w *walker) expr(e ast.Expr, in state) state {
 		if w.decides(e) {
 			return decided
 		}
-		fn := w.linter.function(e)
+		fn, called := w.linter.function(e), e.Func
+		if e.Receiver != nil {
+			called = &ast.AttrGetExpr{Object: e.Receiver, Key: &ast.StringExpr{Value: e.Method}}
+		}
 		if id, ok := e.Func.(*ast.IdentExpr); ok && (id.Value == "pcall" || id.Value == "xpcall") && len(e.Args) > 0 {
+			called = e.Args[0]
 			if fn, _ = e.Args[0].(*ast.FunctionExpr); fn == nil {
 				fn = w.holds(e.Args[0]).fn()
 			}
+		}
+		if fn == nil && w.unknown(called) {
+			return decided
 		}
 		if fn == nil {
 			return in
@@ -222,6 +229,32 @@ func (w *walker) expr(e ast.Expr, in state) state {
 		}
 	}
 	return in
+}
+
+// unknown reports whether a call is of a function that nobody finds without running
+// the script: of a table or file of the site's own, or that a variable holds. It
+// is given the benefit of the doubt.
+func (l *linter) unknown(called ast.Expr) bool {
+	switch e := called.(type) {
+	case *ast.IdentExpr:
+		v := l.holds(e)
+		if v == nil {
+			return false
+		}
+		a, ok := v.value.(*ast.AttrGetExpr) // local select = usher.select
+		return !ok || l.module(a.Object) == ""
+	case *ast.AttrGetExpr:
+		if module := l.module(e.Object); module != "" {
+			return membersOf(module) == nil
+		}
+		v := l.holds(e.Object)
+		if v == nil {
+			return false
+		}
+		_, table := v.value.(*ast.TableExpr)
+		return table
+	}
+	return false
 }
 
 // decides reports whether a call says where the login goes, or that it goes

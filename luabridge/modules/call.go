@@ -73,6 +73,7 @@ type Deps struct {
 	RedisPrefix string
 
 	ownRotation Rotation
+	webSilences silences // of glua_http, by host and port
 
 	metas   sync.Map // *proxy.Server -> *lua.LTable, see serverMeta
 	secrets sync.Map // test passwords of backends that scripts were shown
@@ -105,6 +106,8 @@ type Call struct {
 	Dir    string // the folder of its file
 	// ShowPassword: needs_password is set.
 	ShowPassword bool
+	// KnowsPassword: this script or one before it has ShowPassword, and may have told.
+	KnowsPassword bool
 	// Quiet: nothing is logged.
 	Quiet bool
 	// Ctx is the request's, and End its deadline; see deadline.
@@ -191,7 +194,7 @@ type span struct{ from, to int }
 
 // eachSecret visits the secrets that the script may have seen.
 func (c *Call) eachSecret(visit func(string)) {
-	if c.Query != nil && c.Query.Request != nil && c.ShowPassword {
+	if c.Query != nil && c.Query.Request != nil && (c.ShowPassword || c.KnowsPassword) {
 		if pass := c.Query.Request.Password; !pass.IsEmpty() {
 			visit(pass.Reveal())
 		}

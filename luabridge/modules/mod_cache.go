@@ -306,7 +306,7 @@ func cachePopAll(L *lua.LState) int {
 func cacheKeys(L *lua.LState) int {
 	s, now := CallOf(L).store(), CallOf(L).Now()
 	n := s.Len()
-	take(L, n, 64*n)
+	take(L, 6*n, 64*n) // they are sorted
 	s.mu.Lock()
 	keys := make([]string, 0, len(s.entries))
 	for k, e := range s.entries {

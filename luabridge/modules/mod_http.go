@@ -26,7 +26,7 @@ var httpModule = Module{
 	Doc: "Asks HTTP services, over connections that are kept between requests. Needs `director.network: true`. " +
 		"`options` are a table, each of them may be left out: `headers` (names and values; `Host` too), `query` (replaces the URL's), `body`, `form` (a body of a form's type), " +
 		"`timeout` (seconds, or a text like `\"500ms\"`), `auth` (`{user = \"u\", pass = \"p\"}`) and `cookies` (names and values). " +
-		"A call ends after three quarters of what is left of `director.timeout`, or `timeout`, or 30 seconds, whichever comes first, so that the policy can still decide. " +
+		"A call ends after three quarters of what is left of `director.timeout`, or `timeout`, or 30 seconds, whichever comes first, so that the policy can still decide; of a server that answered nobody for a while one call at a time waits, and the others fail at once. " +
 		"A server that cannot be reached, a bad URL and a bad header field return `nil` and a text; answers of any status, 404 and 500 too, are answers. " +
 		"Only http and https, at most ten redirects, answers of at most 1 MiB (unpacked), URLs of at most 8 KiB; a redirect from https to http is not followed. Certificates must be valid.",
 	Funcs: []Func{
@@ -158,8 +158,17 @@ func (c *Call) fetch(L *lua.LState, method, target string, options lua.LValue, a
 	if err != nil {
 		return nil, err
 	}
-	result := errLeft
-	defer func() { done(result) }() // a budget that is used up raises
+	heard, ok := c.webSilences.of(r.req.URL.Host).begin()
+	if !ok {
+		err = fmt.Errorf("%s: %w", r, errSilent)
+		done(err)
+		return nil, err
+	}
+	result, failed := errLeft, errLeft
+	defer func() { // a budget that is used up raises
+		heard(failed)
+		done(result)
+	}()
 	client := http.Client{Transport: c.transport(), CheckRedirect: checkRedirect}
 	resp, err := client.Do(r.with(ctx))
 	if err != nil {
@@ -172,6 +181,7 @@ func (c *Call) fetch(L *lua.LState, method, target string, options lua.LValue, a
 		result = httpFault(ctx, err)
 		return nil, fmt.Errorf("%s: %w", r, result)
 	}
+	failed = nil
 	answer, err := newResponse(L, resp, body)
 	result = err
 	if err == nil && resp.StatusCode >= http.StatusBadRequest {

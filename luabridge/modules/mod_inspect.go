@@ -40,15 +40,14 @@ var inspectModule = Module{
 	},
 }
 
-// inspectMark is a table that stands in paths for what is no key.
-func inspectMark(L *lua.LState, name string) *lua.LTable {
-	t, mt := L.CreateTable(0, 0), Sealed(L, nil)
-	mt.RawSetString("__tostring", L.NewFunction(func(L *lua.LState) int {
+// inspectMark stands in paths for what is no key.
+func inspectMark(L *lua.LState, name string) *lua.LUserData {
+	mark := constant(L, name, nil)
+	mark.Metatable.(*lua.LTable).RawSetString("__tostring", L.NewFunction(func(L *lua.LState) int {
 		L.Push(lua.LString(name))
 		return 1
 	}))
-	t.Metatable = mt
-	return t
+	return mark
 }
 
 const maxInspectDepth = 100
@@ -165,6 +164,9 @@ func (p *inspector) processed(v lua.LValue, path []lua.LValue) lua.LValue {
 	if v == lua.LNil {
 		return v
 	}
+	if s, ok := v.(lua.LString); ok {
+		take(p.L, len(s)/256, 0) // it is hashed
+	}
 	if made, ok := p.made[v]; ok {
 		return made
 	}
@@ -238,18 +240,20 @@ func (p *inspector) value(v lua.LValue, level int) {
 	case *lua.LTable:
 		p.table(v, level)
 	default:
+		switch v {
+		case p.key:
+			p.puts("inspect.KEY")
+			return
+		case p.metatable:
+			p.puts("inspect.METATABLE")
+			return
+		}
 		p.puts(fmt.Sprintf("<%s %d>", v.Type(), p.id(v)))
 	}
 }
 
 func (p *inspector) table(t *lua.LTable, level int) {
 	switch _, known := p.ids[t]; {
-	case t == p.key:
-		p.puts("inspect.KEY")
-		return
-	case t == p.metatable:
-		p.puts("inspect.METATABLE")
-		return
 	case known:
 		p.puts(fmt.Sprintf("<table %d>", p.id(t)))
 		return

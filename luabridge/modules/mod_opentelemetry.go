@@ -53,12 +53,13 @@ var otelModule = Module{
 	},
 	Fields: []Field{{"semconv", semconvType, "Nauthilus' functions that make attributes of spans."}},
 	Finish: func(L *lua.LState, t *lua.LTable) {
-		// A part of the module, and not the request's own: it is sealed.
+		// A part of the module, and not the request's own: no table, which a script
+		// could write into by rawset.
 		semconv := L.CreateTable(0, 4)
 		for _, f := range semconvFields {
 			semconv.RawSetString(f.Name, L.NewFunction(pushTable))
 		}
-		t.RawSetString("semconv", frozen(L, semconv))
+		t.RawSetString("semconv", constant(L, semconvType, semconv))
 	},
 }
 
@@ -71,17 +72,13 @@ var semconvFields = []Field{
 	{"net_attrs", "fun(...: any): table", "Always `{}`."},
 }
 
-// frozen is an empty table in front of t: what a script writes into it raises an
-// error, so that no request sees what another did.
-func frozen(L *lua.LState, t *lua.LTable) *lua.LTable {
-	front := L.CreateTable(0, 0)
-	mt := Sealed(L, t)
-	mt.RawSetString("__newindex", L.NewFunction(func(L *lua.LState) int {
-		L.RaiseError("this table can't be changed")
-		return 0
-	}))
-	front.Metatable = mt
-	return front
+// constant is a userdata with these fields, which no script can change: what stands
+// in a module and is more than a function, number or text must be one, or a
+// request would see what another wrote into it.
+func constant(L *lua.LState, typeName string, fields lua.LValue) *lua.LUserData {
+	mt := Sealed(L, fields)
+	mt.RawSetString("__name", lua.LString(typeName))
+	return &lua.LUserData{Metatable: mt}
 }
 
 func nothing(*lua.LState) int { return 0 }

@@ -66,6 +66,11 @@ func (p *Prometheus) create(kind, name, help string, labels []string) error {
 	if len(p.vecs) >= maxMetrics {
 		return fmt.Errorf("there are %d metrics of scripts, at most", maxMetrics)
 	}
+	for other, m := range p.vecs {
+		if collide(kind, name, other) || collide(m.kind, other, name) {
+			return fmt.Errorf("metric %q would have a name in common with the %s %q", name, m.kind, other)
+		}
+	}
 	m := &metric{kind: kind, labels: labels, series: map[string]bool{}}
 	var c prometheus.Collector
 	switch kind {
@@ -87,6 +92,21 @@ func (p *Prometheus) create(kind, name, help string, labels []string) error {
 	}
 	p.vecs[name] = m
 	return nil
+}
+
+// collide reports whether other is one of the names that a metric of that kind
+// appears under. One such pair, and nobody could read any metric.
+func collide(kind, name, other string) bool {
+	suffix, ok := strings.CutPrefix(other, name)
+	switch {
+	case !ok:
+		return false
+	case suffix == "_bucket":
+		return kind == "histogram"
+	case suffix == "_count", suffix == "_sum":
+		return kind == "histogram" || kind == "summary"
+	}
+	return false
 }
 
 func (p *Prometheus) find(kind, name string) *metric {
@@ -142,7 +162,7 @@ type timer struct {
 // prometheusModule is nauthilus_prometheus.
 var prometheusModule = Module{
 	Name: "nauthilus_prometheus", Global: true,
-	Doc: "Metrics of the script's own, at `/metrics` beside usher's. They stay over reloads. Make them in an init script. 200 metrics at most, each with 1000 different label values: what is beyond is not counted. Names that begin with `usher_` are usher's.",
+	Doc: "Metrics of the script's own, at `/metrics` beside usher's. They stay over reloads. Make them in an init script. 200 metrics at most, each with 1000 different label values: what is beyond is not counted. Names that begin with `usher_`, `go_`, `process_` or `promhttp_` are usher's.",
 	Funcs: []Func{
 		createMetric("counter"), createMetric("gauge"), createMetric("histogram"), createMetric("summary"),
 		countMetric("increment_counter", "counter", "Adds one to a counter.", func(m *metric, values []string) { m.counter.WithLabelValues(values...).Inc() }),
@@ -178,7 +198,7 @@ func createMetric(kind string) Func {
 				argError(L, 3, name, "table of label names")
 			}
 			c := CallOf(L)
-			err := validMetric(metricName, labels)
+			err := validMetric(kind, metricName, labels)
 			if len(help) > maxHelp {
 				err = fmt.Errorf("a help text of %d bytes, at most %d", len(help), maxHelp)
 			}
@@ -198,7 +218,7 @@ func createMetric(kind string) Func {
 }
 
 // validMetric checks names as Prometheus has them.
-func validMetric(name string, labels []string) error {
+func validMetric(kind, name string, labels []string) error {
 	isName := func(s string) bool {
 		return s != "" && len(s) <= maxMetricName && !strings.ContainsFunc(s, func(r rune) bool {
 			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_'
@@ -209,6 +229,12 @@ func validMetric(name string, labels []string) error {
 		return fmt.Errorf("bad name %.64q; expected letters, digits and underscores", name)
 	case strings.HasPrefix(name, "usher_"):
 		return errors.New("names that begin with usher_ are usher's own")
+	case strings.HasPrefix(name, "go_"), strings.HasPrefix(name, "process_"), strings.HasPrefix(name, "promhttp_"):
+		return errors.New("names that begin with go_, process_ or promhttp_ are those of the program's own metrics")
+	case kind == "histogram" && slices.Contains(labels, "le"):
+		return errors.New("a histogram has a label le of its own")
+	case kind == "summary" && slices.Contains(labels, "quantile"):
+		return errors.New("a summary has a label quantile of its own")
 	case len(labels) > 16:
 		return errors.New("over 16 labels")
 	}

@@ -25,7 +25,7 @@ var redisModule = Module{
 	Name: redisName, Global: true, Network: true,
 	Doc: "Redis or Valkey: what all ushers share. Needs `director.network: true`. The first argument, `handle`, says which server: `\"default\"` is that of the configuration's section `redis`, " +
 		"another is what `get_redis_connection` returned; anything else means the default too. A function returns nil and a text when it fails, `\"redis: nil\"` where there is no such key, field or member. " +
-		"A call ends after three quarters of what is left of `director.timeout`, so that the policy can still decide. Reads are tried again on a new connection, writes never. " +
+		"A call ends after three quarters of what is left of `director.timeout`, so that the policy can still decide. Of a server that answered nobody for a while one call at a time waits, and the others fail at once. Reads are tried again on a new connection, writes never. " +
 		"Values are strings, numbers (written without an exponent), booleans (1 and 0) or nil (an empty text). An empty table of keys or values is no error: nothing is asked.",
 	Funcs:  slices.Concat(redisPoolFuncs, redisStringFuncs, redisHashFuncs, redisSetFuncs, redisSortedFuncs, redisListFuncs, redisScriptFuncs, []Func{pipelineFunc}),
 	Types:  []Type{redisConnection},

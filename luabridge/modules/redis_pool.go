@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"usher/proxy"
 )
 
 const (
@@ -31,8 +33,9 @@ const (
 type redisPool struct {
 	kind   RedisKind
 	opt    valkey.ClientOption
-	unix   map[string]bool // addresses that are paths
-	ctx    context.Context // ends with the pool; dialling is no request's own
+	unix   map[string]bool   // addresses that are paths
+	stars  *strings.Replacer // of what is secret: a server may repeat what it was sent
+	ctx    context.Context   // ends with the pool; dialling is no request's own
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
@@ -42,6 +45,8 @@ type redisPool struct {
 	conns  map[*redisConn]struct{} // open
 	sulks  map[string]redisRefusal // by address
 	busy   sync.WaitGroup          // goroutines; added to under mu while not closed
+
+	silence silence
 }
 
 type redisAttempt struct {
@@ -61,6 +66,7 @@ func newRedisPool(o *RedisOptions) (*redisPool, error) {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	p := &redisPool{kind: o.kind(), unix: map[string]bool{}, conns: map[*redisConn]struct{}{}, sulks: map[string]redisRefusal{}}
+	p.stars = starsFor(o.Password, o.SentinelPassword)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	multiplex := 2
 	if o.Connections > 0 {
@@ -239,8 +245,23 @@ func (p *redisPool) attempt(a *redisAttempt) {
 	close(a.done)
 }
 
-// ask runs f, which sends commands, and waits no longer than ctx.
+// ask runs f, which sends commands, and waits no longer than ctx. Of a server that
+// is known to be silent it does not wait at all.
 func (p *redisPool) ask(ctx context.Context, f func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult) ([]valkey.ValkeyResult, error) {
+	done, ok := p.silence.begin()
+	if !ok {
+		return nil, errRedisSilent
+	}
+	answers, err := p.send(ctx, f)
+	failed := err
+	if err == nil && len(answers) > 0 {
+		failed = answers[0].NonValkeyError() // what the server says is an answer
+	}
+	done(failed)
+	return answers, err
+}
+
+func (p *redisPool) send(ctx context.Context, f func(ctx context.Context, client valkey.Client) []valkey.ValkeyResult) ([]valkey.ValkeyResult, error) {
 	client, err := p.open(ctx)
 	if err != nil {
 		return nil, p.plain(err)
@@ -276,7 +297,7 @@ func (p *redisPool) plain(err error) error {
 	case valkey.IsValkeyNil(err):
 		return errRedisNil
 	case errors.As(err, &said):
-		text := said.Error()
+		text := p.stars.Replace(said.Error())
 		if word, _, _ := strings.Cut(text, " "); word != strings.ToUpper(word) {
 			text = "ERR " + text // which the client cuts off
 		}
@@ -288,10 +309,21 @@ func (p *redisPool) plain(err error) error {
 	case strings.HasPrefix(err.Error(), "redis"):
 		return err
 	}
-	return fmt.Errorf("redis: %w", err)
+	return &redisError{"redis: " + p.stars.Replace(err.Error()), err}
 }
 
-// A redisError is what Redis said, in its words.
+// starsFor makes what stars secrets.
+func starsFor(secrets ...proxy.Secret) *strings.Replacer {
+	var pairs []string
+	for _, s := range secrets {
+		if !s.IsEmpty() {
+			pairs = append(pairs, s.Reveal(), "********")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// A redisError is what Redis said, in its words, or what came in between.
 type redisError struct {
 	text string
 	err  error

@@ -14,10 +14,11 @@
 ---table, each of them may be left out: `headers` (names and values; `Host` too), `query` (replaces the URL's), `body`,
 ---`form` (a body of a form's type), `timeout` (seconds, or a text like `"500ms"`), `auth` (`{user = "u", pass = "p"}`) and
 ---`cookies` (names and values). A call ends after three quarters of what is left of `director.timeout`, or `timeout`, or 30
----seconds, whichever comes first, so that the policy can still decide. A server that cannot be reached, a bad URL and a bad
----header field return `nil` and a text; answers of any status, 404 and 500 too, are answers. Only http and https, at most
----ten redirects, answers of at most 1 MiB (unpacked), URLs of at most 8 KiB; a redirect from https to http is not followed.
----Certificates must be valid.
+---seconds, whichever comes first, so that the policy can still decide; of a server that answered nobody for a while one call
+---at a time waits, and the others fail at once. A server that cannot be reached, a bad URL and a bad header field return
+---`nil` and a text; answers of any status, 404 and 500 too, are answers. Only http and https, at most ten redirects, answers
+---of at most 1 MiB (unpacked), URLs of at most 8 KiB; a redirect from https to http is not followed. Certificates must be
+---valid.
 ---@class glua_httplib
 local glua_http = {}
 

@@ -5,8 +5,8 @@
 ---@class nauthilus_prometheus_timer
 
 ---Metrics of the script's own, at `/metrics` beside usher's. They stay over reloads. Make them in an init script. 200
----metrics at most, each with 1000 different label values: what is beyond is not counted. Names that begin with `usher_` are
----usher's.
+---metrics at most, each with 1000 different label values: what is beyond is not counted. Names that begin with `usher_`,
+---`go_`, `process_` or `promhttp_` are usher's.
 ---@class nauthilus_prometheuslib
 nauthilus_prometheus = {}
 
