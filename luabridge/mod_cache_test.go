@@ -142,6 +142,24 @@ func TestCache_DryRun(t *testing.T) {
 	direct(t, d, query("alice"))
 }
 
+// What has ended does not stay: clients choose the keys of many policies.
+func TestCache_Sweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := modules.NewStore()
+		d := newDirector(t, inFilter(`
+			nauthilus_cache.cache_set("for good", 1)
+			for i = 1, 100 do nauthilus_cache.cache_set(request.username .. i, i, 5) end
+			assert(nauthilus_cache.cache_exists("for good"))`), func(o *Options) { o.Deps.Cache = store })
+		for i := range 200 {
+			direct(t, d, query(fmt.Sprint("user", i, "-")))
+			time.Sleep(10 * time.Second)
+		}
+		if n := store.Len(); n < 101 || n > 400 {
+			t.Errorf("%d entries, of which 101 have not ended", n)
+		}
+	})
+}
+
 // Updates of many requests at once: none is lost.
 func TestCache_Concurrent(t *testing.T) {
 	const workers, rounds = 8, 200

@@ -57,6 +57,7 @@ func (s *Store) get(key string, now time.Time) (stored, bool) {
 // set keeps a value. The caller holds mu.
 func (s *Store) set(key string, e stored, now time.Time) {
 	s.remove(key)
+	s.sweep(now)
 	s.makeRoom(e.bytes, now)
 	s.version++
 	e.version = s.version
@@ -67,6 +68,21 @@ func (s *Store) set(key string, e stored, now time.Time) {
 func (s *Store) remove(key string) {
 	s.bytes -= s.entries[key].bytes
 	delete(s.entries, key)
+}
+
+// sweep looks at a few entries, which Go's maps make random ones, and drops those
+// that have ended: so nobody has to look through all, and with each new entry that
+// ends a few old ones may go. In the long run a quarter of them have ended, at most.
+func (s *Store) sweep(now time.Time) {
+	n := 0
+	for key, e := range s.entries {
+		if !e.end.IsZero() && !now.Before(e.end) {
+			s.remove(key)
+		}
+		if n++; n == 4 {
+			return
+		}
+	}
 }
 
 // makeRoom drops entries until there is room for one more: those that it comes
