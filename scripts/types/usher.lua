@@ -3,6 +3,7 @@
 
 ---A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.
 ---@class usher_map
+---@operator call(string): any
 local usher_map_methods = {}
 
 ---Returns the value of the line for a key, as a string; where there is none, the default, or nil. An exact line goes before
