@@ -20,6 +20,8 @@ func TestUtil(t *testing.T) {
 		local u = require("nauthilus_util")
 		assert(u.getenv("USHER_TEST_SITE", "d") == "north" and nauthilus_cache.cache_get("env:USHER_TEST_SITE") == "north")
 		assert(u.getenv("USHER_TEST_HIDDEN", "d") == "d" and nauthilus_cache.cache_get("env:USHER_TEST_HIDDEN") == "d")
+		nauthilus_cache.cache_set("env:USHER_TEST_SITE", request.username)
+		assert(u.getenv("USHER_TEST_SITE", "d") == "north", "a user's words for a variable")
 		assert(u.get_redis_key(request, "k") == "usher:k" and u.get_redis_key(nil, "k") == "k" and u.get_redis_key({}, "k") == "k")
 		assert(u.exists_in_table({a = "x"}, "x") and not u.exists_in_table({"x"}, "y"))
 		assert(u.table_length({1, a = 2}) == 2 and u.table_length({}) == 0)
