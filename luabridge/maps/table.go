@@ -35,7 +35,7 @@ type Table struct {
 	regexes  []regex
 	// regexSteps is how long all of them take for a byte of a key, as Cost counts.
 	regexSteps int
-	lines    int // with a key
+	lines      int // with a key
 	// Duplicates is how many lines have a key that was there before, and
 	// FirstDuplicate the first one's number. The first line of a key counts.
 	Duplicates, FirstDuplicate int
