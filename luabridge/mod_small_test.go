@@ -194,3 +194,22 @@ func TestHTTPResponse(t *testing.T) {
 		}
 	}
 }
+
+// No label of a metric is somebody's password.
+func TestPrometheus_Secret(t *testing.T) {
+	r := prometheus.NewRegistry()
+	d := newDirector(t, "", func(o *Options) {
+		o.Deps.Prom = modules.NewPrometheus(r)
+		o.Filters = []Filter{{Name: "f", Path: "f.lua", WhenAuthenticated: true, NeedsPassword: true, Text: inFilter(`
+			nauthilus_prometheus.create_counter_vec("c", "of " .. request.password, {"l"})
+			nauthilus_prometheus.increment_counter("c", {l = request.password})`)}}
+	})
+	direct(t, d, query("alice"))
+	all, err := r.Gather()
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	if got := all[0].String(); strings.Contains(got, "s3cret") || !strings.Contains(got, "********") {
+		t.Error(got)
+	}
+}
