@@ -2,8 +2,11 @@ package luabridge
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,6 +61,8 @@ func TestSmallModules(t *testing.T) {
 		ok, err = pw.compare_passwords("{PLAIN}a", ("a"):rep(5000))
 		assert(ok == false and err == "a password or hash of over 4096 bytes")
 		assert(pw.compare_passwords("{PLAIN}a", "a") == true)
+		local equal, err = pw.compare_passwords("$6$rounds=1000000$saltsalt$" .. ("a"):rep(86), ("x"):rep(1025))
+		assert(equal == false and err == "a password of 1025 bytes; a slow hash is made of at most 1024", err)
 		assert(otel.is_enabled() == false and next(otel.baggage_all()) == nil and type(otel.semconv.db_attrs({})) == "table")
 		local a, b = otel.tracer("t"):with_span("s", function(span) span:set_attribute("k", 1) span:finish() return 1, 2 end)
 		assert(a == 1 and b == 2)
@@ -212,4 +217,22 @@ func TestPrometheus_Secret(t *testing.T) {
 	if got := all[0].String(); strings.Contains(got, "s3cret") || !strings.Contains(got, "********") {
 		t.Error(got)
 	}
+}
+
+// Where there is no place to hash a password nobody says that it is wrong.
+func TestPassword_Overload(t *testing.T) {
+	w := passdb.NewWorkers()
+	free, all := make(chan struct{}), sync.WaitGroup{}
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() { _ = w.Do(t.Context(), func() { <-free }) })
+	}
+	time.Sleep(20 * time.Millisecond)
+	d := newDirector(t, inFilter(`
+		if not nauthilus_password.compare_passwords("$6$saltsalt$" .. ("a"):rep(86), "x") then usher.deny() end`),
+		func(o *Options) { o.Deps.Workers, o.Limits.Time = w, 200*time.Millisecond })
+	if fault := askFault(t, d, query("alice")); !strings.Contains(fault.Error(), "too many passwords to hash") {
+		t.Error(fault)
+	}
+	close(free)
+	all.Wait()
 }
