@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Compare reports whether password is the one of a stored form: {SCHEME} and what
@@ -11,6 +12,9 @@ import (
 // ErrOverload says that there was none. Errors name the scheme and never the stored
 // form.
 func Compare(ctx context.Context, w *Workers, stored, password string) (equal bool, err error) {
+	if strings.HasPrefix(stored, "$argon2") { // Nauthilus' scripts have it without a scheme
+		stored = "{ARGON2ID}" + stored
+	}
 	v, err := parsePassword(stored)
 	switch {
 	case err != nil:
