@@ -75,7 +75,7 @@ var goWords = regexp.MustCompile(`runtime error|goroutine|reflect|interface conv
 // Every function of every module takes whatever a script gives it: no panic of
 // Go's, no more time and memory than was paid for, and errors in Lua's own words.
 func TestNastyArguments(t *testing.T) {
-	rounds, full := 12, 0
+	rounds, full := 1+12/slowed, 0
 	if s, err := strconv.Atoi(os.Getenv("USHER_NASTY")); err == nil {
 		rounds, full = s, len(nasty) // each argument alone as well: minutes
 	}
@@ -160,7 +160,7 @@ func TestNastyArguments(t *testing.T) {
 				v, err = d.Direct(context.Background(), q)
 				took = time.Since(began)
 				runtime.ReadMemStats(&after)
-				limit = 100*time.Millisecond + time.Duration(steps)*200*time.Nanosecond
+				limit = slowed * (100*time.Millisecond + time.Duration(steps)*200*time.Nanosecond)
 				if waits(c.name) {
 					limit = 500 * time.Millisecond // the deadline is 300
 				}
