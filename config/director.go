@@ -52,4 +52,6 @@ type Filter struct {
 type Feature struct {
 	Name   string `yaml:"name"`   // required, unique
 	Script string `yaml:"script"` // Lua file; required
+	// NeedsPassword lets it see the password.
+	NeedsPassword bool `yaml:"needs_password"`
 }

@@ -80,6 +80,7 @@ type RouteQuery struct {
 	Protocol string `json:"protocol"`
 	ClientIP string `json:"client_ip,omitempty"`
 	Network  bool   `json:"network,omitempty"` // policies may reach the network
+	Adapter  string `json:"adapter,omitempty"` // dovecot or nginx: who would ask; empty: whom the configuration has
 }
 
 // RouteAnswer is the decision that would come out.

@@ -23,6 +23,8 @@ type Script struct {
 	Name string // for logs; unique among its kind
 	Path string // of the file, for error texts
 	Text string // Lua source
+
+	NeedsPassword bool // of features: request.password is shown
 }
 
 // A Filter is one policy script and the requests that it runs on.

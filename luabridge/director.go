@@ -46,6 +46,7 @@ type Director struct {
 	features []unit
 	filters  []filter
 	inits    []unit
+	initRan  []bool      // by index in inits: it has run, and raised nothing
 	pool     chan *state // nil: a place whose state is not made yet
 	probed   error
 
@@ -106,6 +107,7 @@ func New(opt Options) (*Director, error) {
 	}
 	for _, f := range opt.Features {
 		u, err := d.newUnit(f, "policy:"+f.Name)
+		u.showPassword = f.NeedsPassword
 		var raised error
 		if err == nil {
 			raised, err = d.probe(&u, probe{entry: entryFeature})
@@ -132,7 +134,7 @@ func New(opt Options) (*Director, error) {
 			_, err = d.probe(&u, probe{entry: entryInit, chunkOnly: true})
 		}
 		if note(u, nil, err) {
-			d.inits = append(d.inits, u)
+			d.inits, d.initRan = append(d.inits, u), append(d.initRan, false)
 		}
 	}
 	if len(faults) > 0 {

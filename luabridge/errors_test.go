@@ -174,6 +174,7 @@ func TestTestPasswordsAreStarred(t *testing.T) {
 	for _, body := range []string{
 		`print(s.test_password)`,
 		`nauthilus_util.log_error({pw = s.test_password})`,
+		`nauthilus_util.log_error({list = {pw = {s.test_password}, [s.test_password] = 1}})`,
 		`usher.log("with " .. s.test_password)`,
 		`nauthilus_builtin.custom_log_add("pw", s.test_password)`,
 		`nauthilus_builtin.status_message_set(s.test_password) return true`,

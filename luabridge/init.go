@@ -16,11 +16,15 @@ const (
 	initTime  = 10 * time.Second
 )
 
-// RunInit runs the init scripts once, in order. One that fails does not keep the
-// others from running; the errors are joined, a line each.
+// RunInit runs the init scripts, in order. One that fails does not keep the others
+// from running; the errors are joined, a line each. Called again, it runs those that
+// have failed. Calls must not overlap.
 func (d *Director) RunInit(ctx context.Context) error {
 	var faults []error
 	for i := range d.inits {
+		if d.initRan[i] {
+			continue
+		}
 		view := d.opt.Probe
 		if view == nil {
 			view = proxy.NewView(nil)
@@ -29,10 +33,12 @@ func (d *Director) RunInit(ctx context.Context) error {
 		limits := budget.Limits{
 			Time: max(d.opt.Limits.Time, initTime), Steps: initSteps * d.opt.Limits.Steps, Memory: d.opt.Limits.Memory,
 		}
-		faults = append(faults, d.within(ctx, limits, q, func(s *state) error {
+		err := d.within(ctx, limits, q, func(s *state) error {
 			_, _, err := s.ask(ctx, &d.inits[i], q, &proxy.Verdict{}, entryInit)
 			return err
-		}))
+		})
+		d.initRan[i] = err == nil
+		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
 }

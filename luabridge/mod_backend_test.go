@@ -180,7 +180,7 @@ func TestWrongArguments(t *testing.T) {
 
 		`nauthilus_backend_result.new():user_found("x")`:                                                                     "bad argument #2 to user_found (boolean expected, got string): \"x\"",
 		`nauthilus_backend_result.new():authenticated(nil)`:                                                                  "bad argument #2 to authenticated (boolean expected, got nil)",
-		`nauthilus_backend_result.new():account_field(1)`:                                                                    "bad argument #2 to account_field (string expected, got number): 1",
+		`nauthilus_backend_result.new():account_field({})`:                                                                   "bad argument #2 to account_field (string expected, got table)",
 		`nauthilus_backend_result.new():attributes("x")`:                                                                     "bad argument #2 to attributes (table expected, got string): \"x\"",
 		`nauthilus_backend_result.new().attributes()`:                                                                        "bad argument #1 to attributes (nauthilus_backend_result expected, got no value)",
 		`nauthilus_backend_result.new().user_found({})`:                                                                      "bad argument #1 to user_found (nauthilus_backend_result expected, got table)",
@@ -188,7 +188,7 @@ func TestWrongArguments(t *testing.T) {
 		`local t = {1} for i = 1, 15 do t = {t, t, t, t, t, t, t, t} end nauthilus_backend_result.new():attributes({t = t})`: "a table has over 4096 values",
 
 		`nauthilus_builtin.status_message_set()`:      "bad argument #1 to status_message_set (string expected, got no value)",
-		`nauthilus_builtin.custom_log_add(1, 2)`:      "bad argument #1 to custom_log_add (string expected, got number): 1",
+		`nauthilus_builtin.custom_log_add({}, 2)`:     "bad argument #1 to custom_log_add (string expected, got table)",
 		`nauthilus_util.log_error(request, nil, "x")`: "bad argument #2 to log_error (string or table expected, got nil)",
 		`nauthilus_util.log_error()`:                  "bad argument #1 to log_error (string or table expected, got no value)",
 		`usher.servers("ssd")`:                        "bad argument #1 to servers (table expected, got string): \"ssd\"",

@@ -75,7 +75,12 @@ func TestCache(t *testing.T) {
 			assert(c.cache_update("n", function() return nil end) == nil and not c.cache_exists("n"))
 			c.cache_update("n", function() c.cache_set("other", 1) return c.cache_get("other") end)
 			assert(not pcall(c.cache_update, "n", function() error("x") end) and c.cache_get("n") == 1)
-			assert(not pcall(c.cache_set, "f", print) and not pcall(c.cache_set, "f", nil))
+			assert(not pcall(c.cache_set, "f", print) and not pcall(c.cache_set, "f") and not pcall(c.cache_set, "f", 1, "soon"))
+			assert(c.cache_set("nil", nil, 30) == "OK" and c.cache_get("nil") == nil and c.cache_exists("nil") and c.cache_push("nil", 1) == 1 and c.cache_delete("nil"))
+			c.cache_set("empty", {})
+			assert(c.cache_push("empty", "a") == 1 and c.cache_delete("empty"))
+			c.cache_set("empty", {})
+			assert(#c.cache_pop_all("empty") == 0 and not c.cache_exists("empty"))
 		else
 			local k = c.cache_get("k")
 			assert(k[1] == 1 and k[2][1] == 2 and k.x == "y" and c.cache_get("no") == false and c.cache_exists("no"))
@@ -98,11 +103,12 @@ func TestCache_End(t *testing.T) {
 		d := newDirector(t, inFilter(`
 			local c = nauthilus_cache
 			if request.username == "first" then
-				c.cache_set("short", 1, 2) c.cache_set("half", 1, 0.5) c.cache_set("none", 1, 0) c.cache_set("negative", 1, -1) c.cache_set("nil", 1, nil) c.cache_set("long", 1, 1e300)
+				c.cache_set("short", 1, "2") c.cache_set("half", 1, 0.5) c.cache_set("none", 1, 0) c.cache_set("negative", 1, -1) c.cache_set("nil", 1, nil) c.cache_set("long", 1, 1e300)
 				c.cache_set("kept", 1, 2) c.cache_update("kept", function(n) return n + 1 end) c.cache_push("kept", 3)
 			elseif request.username == "before" then
 				assert(c.cache_get("short") == 1 and c.cache_get("kept")[1] == 2)
 			else
+				assert(c.cache_size() == 5)
 				assert(c.cache_get("short") == nil and not c.cache_exists("kept") and c.cache_pop_all("kept")[1] == nil)
 				assert(c.cache_get("half") and c.cache_get("none") and c.cache_get("negative") and c.cache_get("nil") and c.cache_get("long"))
 				assert(table.concat(c.cache_keys(), " ") == "half long negative nil none")

@@ -73,9 +73,10 @@ func TestLogging(t *testing.T) {
 		"text and error":     {`log_error("hello", "broken")`, zap.DebugLevel, []line{{zap.ErrorLevel, map[string]any{"text": "hello", "error": "broken"}}}},
 		"text, no error":     {`log_error("hello", nil)`, zap.DebugLevel, []line{{zap.ErrorLevel, map[string]any{"text": "hello"}}}},
 		"a number":           {`log_info(7)`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"text": "7"}}}},
-		"a table alone":      {`log_info({a = 1})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": "1"}}}},
-		"logging, table":     {`log_info(request.logging, {a = "x", b = 1000000, c = true})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": "x", "b": "1000000", "c": "true"}}}},
+		"a table alone":      {`log_info({a = 1})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": 1.0}}}},
+		"logging, table":     {`log_info(request.logging, {a = "x", b = 1000000, c = true})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": "x", "b": 1e6, "c": true}}}},
 		"request as such":    {`log_notice(request, {a = "x"})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": "x"}}}},
+		"tables in tables":   {`log_info({a = {1, {b = "x"}}, e = {}, g = setmetatable({}, {__tostring = function() return "mine" end})})`, zap.DebugLevel, []line{{zap.InfoLevel, map[string]any{"a": `[1,{"b":"x"}]`, "e": "[]", "g": "mine"}}}},
 		"logging, text":      {`log_warn(request.logging, "x")`, zap.DebugLevel, []line{{zap.WarnLevel, map[string]any{"text": "x"}}}},
 		"nil, text":          {`log_warn(nil, "x")`, zap.DebugLevel, []line{{zap.WarnLevel, map[string]any{"text": "x"}}}},
 		"with error":         {`log_error(request, {a = "x"}, "broken")`, zap.DebugLevel, []line{{zap.ErrorLevel, map[string]any{"a": "x", "error": "broken"}}}},
@@ -246,7 +247,7 @@ func TestUsherModule(t *testing.T) {
 			change: func(q *proxy.Query) { q.Key.Tag, q.Request.Upstream = "hdd", &proxy.Upstream{Tag: "hdd"} },
 		},
 		"an upstream without director_tag": {
-			body:   `is(#usher.servers(), 0)`,
+			body:   `is(#usher.servers(), 0) is(#usher.servers({}), 0) is(hosts(usher.servers{tag = "ssd"}), "a.example.org") is(hosts(usher.servers{host = "b.example.org"}), "b.example.org")`,
 			change: func(q *proxy.Query) { q.Request.Upstream = &proxy.Upstream{} },
 		},
 		"a service without entries": {

@@ -112,6 +112,21 @@ func TestRedis(t *testing.T) {
 		"handle": `for _, handle in ipairs({"nothing", 7, {}, print, false}) do is("set", "OK", nil, r.redis_set(handle, "k", 1)) end is("nil", "1", nil, r.redis_get(nil, "k"))
 			local d = r.get_redis_connection("default") assert(type(d) == "userdata") is("default", "1", nil, r.redis_get(d, "k"))
 			is("unknown", nil, 'no pool "x" is registered', r.get_redis_connection("x"))`,
+		"empty tables": `is("hset", 0, nil, r.redis_hset(h, "k", {})) is("hdel", 0, nil, r.redis_hdel(h, "k", {})) is("hmget", {}, nil, r.redis_hmget(h, "k", {})) is("mget", {}, nil, r.redis_mget(h, {}))
+			is("mset", "OK", nil, r.redis_mset(h, {})) is("pfmerge", "OK", nil, r.redis_pfmerge(h, "k", {})) is("exists", 0, nil, r.redis_exists(h, "k"))
+			for _, f in ipairs({"sadd", "srem", "zrem", "zadd", "lpush", "rpush", "pfadd"}) do is(f, 0, nil, r["redis_" .. f](h, "k", {})) end`,
+		"nil is an empty text": `is("set", "OK", nil, r.redis_set(h, "k", nil)) is("exists", 1, nil, r.redis_exists(h, "k")) is("hset", 2, nil, r.redis_hset(h, "u", "f", nil, "g", 1)) is("hgetall", {f = "", g = "1"}, nil, r.redis_hgetall(h, "u"))
+			is("args", {"", "b"}, nil, r.redis_run_script(h, "return ARGV", "", {}, nil, "b")) is("holes", {"a", "b"}, nil, r.redis_run_script(h, "return ARGV", nil, {}, {"a", nil, "b"}))
+			is("pipeline", {{ok = true, value = "OK"}, {ok = true, value = 1}, {ok = true, value = ""}}, nil, r.redis_pipeline(h, "write", {{"set", "p", nil}, {"hset", "v", "f", nil}, {"hget", "v", "f"}}))`,
+		"fractions": `is("expire", false, nil, r.redis_expire(h, "none", 90.5)) r.redis_rpush(h, "l", "a", "b") is("lrange", {"a"}, nil, r.redis_lrange(h, "l", 0.5, 0.9)) is("hincrby", 1, nil, r.redis_hincrby(h, "u", "n", 1.9))
+			is("set", "OK", nil, r.redis_set(h, "k", 1, {ex = 30.5})) is("no end", "OK", nil, r.redis_set(h, "k", 1, {ex = 0, px = -1}))`,
+		"numbers": `r.redis_set(h, "k", 1795820096.25) is("value", "1795820096.25", nil, r.redis_get(h, "k")) is("args", {"1795820096.25", "1e+21"}, nil, r.redis_run_script(h, "return {ARGV[1], KEYS[1]}", "", {1e21}, {1795820096.25}))
+			r.redis_hset(h, "u", 1795820096.25, 1e21) is("field as Lua writes it", "1000000000000000000000", nil, r.redis_hget(h, "u", tostring(1795820096.25)))
+			r.redis_sadd(h, "s", 0.5, 1e21) is("member", true, nil, r.redis_sismember(h, "s", "1000000000000000000000")) is("ttl as text", "OK", nil, r.redis_set(h, "k", 1, "60"))
+			r.redis_zadd(h, "z", "a", 1, "b", 2, "c", 3) is("two numbers", {"b"}, nil, r.redis_zrangebyscore(h, "z", 0, 9, 1, 1))`,
+		"upload without a name": `is("upload", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", nil, r.redis_upload_script(h, "return 1")) is("run", 7, nil, r.redis_run_script(h, "return 7", nil, {}, {}))`,
+		"all in a pipeline": `is("pipeline", {{ok = true, value = "PONG"}, {ok = true, value = "OK"}, {ok = true, value = {"k"}}, {ok = true, value = {cursor = 0, keys = {"k"}}}, {ok = true, value = ""}}, nil,
+			r.redis_pipeline(h, "read", {{"ping"}, {"set", "k", ""}, {"keys", "*"}, {"scan", 0, "*", 10}, {"get", "k"}}))`,
 		"wrong type": `r.redis_set(h, "k", 1) local v, err = r.redis_hget(h, "k", "f") assert(v == nil and err:find("^WRONGTYPE"), err)`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,13 +143,13 @@ func TestRedis_ArgumentErrors(t *testing.T) {
 		`nauthilus_redis.redis_get("default", {})`:                                                                     "bad argument #2 to redis_get (string expected, got table)",
 		`nauthilus_redis.redis_get("default", "k", "float")`:                                                           `bad argument #3 to redis_get ("string", "number" or "bool" expected, got string: "float")`,
 		`nauthilus_redis.redis_hset("default", "k", "f")`:                                                              "redis_hset: keys and values expected in pairs, got 1 arguments",
-		`nauthilus_redis.redis_hset("default", "k", {})`:                                                               "bad argument #3 to redis_hset (table with values expected, got table)",
 		`nauthilus_redis.redis_hset("default", "k", {f = {}})`:                                                         "bad argument #3 to redis_hset (table of strings by string expected, got table)",
-		`nauthilus_redis.redis_mget("default", {})`:                                                                    "bad argument #2 to redis_mget (table with values expected, got table)",
 		`nauthilus_redis.redis_expire("default", "k", 0/0)`:                                                            "bad argument #3 to redis_expire (whole number expected, got number: NaN)",
 		`nauthilus_redis.redis_expire("default", "k", "x")`:                                                            `bad argument #3 to redis_expire (whole number expected, got string: "x")`,
 		`nauthilus_redis.redis_set("default", "k", 1, "x")`:                                                            `bad argument #4 to redis_set (number of seconds or table expected, got string: "x")`,
 		`nauthilus_redis.redis_set("default", "k", 1, {ex = "x"})`:                                                     "bad argument #4 to redis_set (ex: number expected, got string)",
+		`nauthilus_redis.redis_sadd("default", "k")`:                                                                   "bad argument #3 to redis_sadd (string expected, got no value)",
+		`nauthilus_redis.redis_pipeline("default", "write", {{"sadd", "k", {}}})`:                                      "bad argument #2 to sadd (table with values expected, got table) in command 1 of redis_pipeline",
 		`nauthilus_redis.redis_pipeline("default", "both", {})`:                                                        `bad argument #2 to redis_pipeline ("read" or "write" expected, got string): "both"`,
 		`nauthilus_redis.redis_pipeline("default", "read", {{"get"}})`:                                                 "bad argument #1 to get (string expected, got no value) in command 1 of redis_pipeline",
 		`nauthilus_redis.redis_pipeline("default", "read", {7})`:                                                       "bad argument #3 to redis_pipeline (table of commands expected, its element 1 is a number)",
@@ -180,6 +195,10 @@ func TestRedis_Gates(t *testing.T) {
 	q := query("dry")
 	q.DryRun = true
 	direct(t, d, q)
+	// A name that nobody has uploaded is nothing that a dry run could know.
+	if err := newDirector(t, inFilter(same+`local v, err = r.redis_run_script(h, "", "X", {}, {}) if err then error(err) end`), with).Probed(); err != nil {
+		t.Error(err)
+	}
 	direct(t, d, query("after"))
 	if m.Exists("dry") || !m.Exists("after") {
 		t.Errorf("keys: %v", m.Keys())

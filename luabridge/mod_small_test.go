@@ -52,9 +52,14 @@ func TestSmallModules(t *testing.T) {
 		assert(nauthilus_keys.account_tag("") == "" and nauthilus_keys.account_tag("alice") == "{acm-6384e2b2184bcbf58eccf10ca7a6563c}")
 		local misc, pw, otel = nauthilus_misc, nauthilus_password, nauthilus_opentelemetry
 		assert(misc.get_country_name("de") == "Germany" and misc.get_country_name("XX") == "Unknown" and misc.get_country_name("") == "Unknown")
-		assert(misc.wait_random(1, 1) == 1 and misc.scoped_ip("ctx", "192.0.2.1") == "192.0.2.1" and misc.scoped_ip("x") == "x")
+		assert(misc.wait_random("1", 2) == 1)
+		for _, bad in ipairs({{1, 1}, {2, 1}, {-1, 1}, {0/0, 1}, {1, 1e300}}) do
+			local ms, err = misc.wait_random(bad[1], bad[2])
+			assert(ms == nil and err == "invalid wait range")
+		end
+		assert(misc.scoped_ip("ctx", "192.0.2.1") == "192.0.2.1" and misc.scoped_ip("x") == "x")
 		assert(pw.check_password_policy({min_length = 4, min_upper = 1, min_lower = 1, min_number = 1, min_special = 1}, "aB1!"))
-		assert(not pw.check_password_policy({min_special = 1}, "aB1"))
+		assert(not pw.check_password_policy({min_special = 1}, "aB1") and pw.check_password_policy({min_length = 4}, "\195\164\195\164") and not pw.check_password_policy({min_number = 1}, "\194\189"))
 		assert(pw.generate_password_hash("a"):match("^%x%x%x%x%x%x%x%x$") and pw.generate_password_hash("a") ~= pw.generate_password_hash("b"))
 		local ok, err = pw.compare_passwords("{NONE}x", "y")
 		assert(ok == false and err and not err:find("x}", 1, true))
@@ -73,8 +78,7 @@ func TestSmallModules(t *testing.T) {
 		`nauthilus_util.generate_random_string(1e9)`:              "bad argument #1 to generate_random_string: 1000000000 bytes, at most 4096",
 		`nauthilus_util.generate_random_string(0/0)`:              "at most 4096",
 		`nauthilus_util.toboolean(nil)`:                           "bad argument #1 to toboolean",
-		`nauthilus_misc.wait_random(2, 1)`:                        "less than the minimum",
-		`nauthilus_misc.wait_random(0/0, 1)`:                      "bad argument #1 to wait_random",
+		`nauthilus_misc.wait_random("soon", 1)`:                   "bad argument #1 to wait_random",
 		`nauthilus_opentelemetry.default_tracer():with_span("x")`: "with_span",
 		`local t = {} local a, b = ("x"):rep(1e6) .. "a", ("x"):rep(1e6) .. "b" for i = 1, 1000 do t[i] = a end nauthilus_util.exists_in_table(t, b)`: "budget of steps",
 	} {
@@ -235,4 +239,21 @@ func TestPassword_Overload(t *testing.T) {
 	}
 	close(free)
 	all.Wait()
+}
+
+// A default that getenv kept is forgotten at a reload: director.env may name less.
+func TestGetenv_Reload(t *testing.T) {
+	t.Setenv("USHER_TEST_SITE", "north")
+	store := modules.NewStore()
+	site := func(env ...string) string {
+		t.Helper()
+		return ask(t, `nauthilus_cache.cache_set("other", 1)
+			nauthilus_builtin.custom_log_add("site", nauthilus_util.getenv("USHER_TEST_SITE", "none"))`, query("alice"),
+			func(o *Options) { o.Deps.Cache, o.Deps.Env = store, env }).Logs[0].Value
+	}
+	before, named, kept := site(), site("USHER_TEST_SITE"), site()
+	store.ForgetEnv()
+	if after := site(); before != "none" || named != "north" || kept != "north" || after != "none" || store.Len() != 2 {
+		t.Errorf("%s, %s, %s, %s, %d entries", before, named, kept, after, store.Len())
+	}
 }

@@ -24,6 +24,15 @@ func TestPasswordIsShownOnRequest(t *testing.T) {
 		}
 	})
 	direct(t, d, query("alice"))
+	for needs, want := range map[bool]string{false: "", true: "s3cret"} {
+		d := newDirector(t, inFilter(""), func(o *Options) {
+			o.Features = []Script{feature("one", `return request.password ~= "`+want+`" and request.session ~= "probe"`)}
+			o.Features[0].NeedsPassword = needs
+		})
+		if v, err := d.Before(t.Context(), query("alice")); err != nil || v.Refused {
+			t.Errorf("a feature, needs_password: %v: %+v, %v", needs, v, err)
+		}
+	}
 }
 
 // A policy that sees it cannot print it: not in a log, not in an error, not in
@@ -38,6 +47,7 @@ func TestPasswordIsNeverPrinted(t *testing.T) {
 		"log text, error":    `nauthilus_util.log_error("got", request.password)`,
 		"log table":          `nauthilus_util.log_error(request, {pw = request.password})`,
 		"log table's key":    `nauthilus_util.log_error(request, {[request.password] = 1})`,
+		"log nested table":   `nauthilus_util.log_error(request, {list = {request.password, {[request.password] = "<" .. request.password}}})`,
 		"log whole request":  `nauthilus_util.log_error(request, request)`,
 		"log error":          `nauthilus_util.log_error(request, {}, request.password)`,
 		"log with level":     `nauthilus_util.log(request, "error", request.password, request.password)`,

@@ -1,7 +1,7 @@
 -- By domain: each domain has a site, which is a tag of its servers. Within the
 -- site a user stays where he is, and is placed by hash otherwise.
 
-local sites = {
+local sites = { -- domains in lower case, and tags
   ["example.org"] = "north",
   ["example.net"] = "south",
 }
@@ -10,7 +10,7 @@ local others = "north" -- the site of all other domains; nil: they are told to t
 local usher = require("usher")
 
 function nauthilus_call_filter(request)
-  local domain = request.username:lower():match("@([^@]+)$")
+  local domain = request.account:lower():match("@([^@]+)$")
   local site = sites[domain] or others
   if not site then
     usher.tempfail("no site for this domain")

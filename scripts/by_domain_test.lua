@@ -20,6 +20,10 @@ describe("by domain", function()
     expect(login {user = "dave"}.host):to_be_one_of(north)
   end)
 
+  it("goes by the final name, not by what was typed", function()
+    expect(login {user = "bob", account = "bob@example.net"}):to_route_to("192.0.2.21")
+  end)
+
   it("keeps a user on one server of the site", function()
     given {assigned = {["alice@example.org"] = "192.0.2.12"}}
     expect(login {user = "alice@example.org"}):to_route_to("192.0.2.12")

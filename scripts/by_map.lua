@@ -16,10 +16,10 @@ local function to(servers, text)
 end
 
 function nauthilus_call_filter(request)
-  local home = homes:get(request.username)
+  local home = homes:get(request.account)
   if home then
     -- His mail is there and nowhere else: is the server down, he has to wait.
-    return to(usher.servers({host = home}), "his server " .. home .. " is down")
+    return to(usher.servers({host = home}), "his server " .. home .. " is down, or none of ours")
   end
   return to(usher.servers(rest and {tag = rest}), "no server is up")
 end

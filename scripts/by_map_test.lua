@@ -14,6 +14,10 @@ describe("by map", function()
     expect(login {user = "bob@example.net"}):to_route_to("192.0.2.12")
   end)
 
+  it("goes by the final name, not by what was typed", function()
+    expect(login {user = "bob", account = "bob@example.net"}):to_route_to("192.0.2.12")
+  end)
+
   it("goes by the file, not by an old assignment", function()
     given {assigned = {["alice@example.org"] = "192.0.2.12"}}
     expect(login {user = "alice@example.org"}):to_route_to("192.0.2.11")

@@ -19,16 +19,18 @@ local function near(ip)
 end
 
 function nauthilus_call_filter(request)
-  local servers = usher.servers()
-  if not usher.assigned() then
-    local here = usher.servers({tag = near(request.client_ip)})
-    if #here > 0 then -- else the site is down, and any will do
-      servers = here
-    end
+  local home = usher.assigned()
+  local server = home and usher.sticky(usher.servers({host = home}))
+  if not server then
+    server = usher.sticky(usher.servers({tag = near(request.client_ip)}))
   end
-  local server = usher.sticky(servers)
+  for _, site in ipairs(sites) do -- the near one is down: the first that is up
+    server = server or usher.sticky(usher.servers({tag = site.tag}))
+  end
   if server then
     usher.select(server)
+  else
+    usher.tempfail("no server of any site is up")
   end
   return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
 end

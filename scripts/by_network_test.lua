@@ -29,8 +29,17 @@ describe("by network", function()
     expect(login {user = "bob", client_ip = "198.51.100.7"}):to_route_to("192.0.2.11")
   end)
 
+  it("takes a user whose server is down to the one near the client", function()
+    given {health = {["192.0.2.11"] = "down"}, assigned = {bob = "192.0.2.11"}}
+    expect(login {user = "bob", client_ip = "198.51.100.7"}):to_route_to("192.0.2.21")
+  end)
+
+  it("takes IPv4 in IPv6 form as IPv4", function()
+    expect(login {user = "bob", client_ip = "::ffff:198.51.100.7"}):to_route_to("192.0.2.21")
+  end)
+
   it("tells users to try later when all is down", function()
     given {health = {["192.0.2.11"] = "down", ["192.0.2.21"] = "down"}}
-    expect(login {user = "bob", client_ip = "198.51.100.7"}):to_tempfail("no_backend")
+    expect(login {user = "bob", client_ip = "198.51.100.7"}.error):to_contain("no server of any site is up")
   end)
 end)

@@ -21,8 +21,15 @@ describe("by tag", function()
     expect(login {user = "alice"}):to_route_to("192.0.2.11")
   end)
 
-  it("goes back when the first is there again", function()
+  it("leaves a user of the next one there, until nothing of him is left", function()
     given {assigned = {alice = "192.0.2.11"}}
+    expect(login {user = "alice"}):to_route_to("192.0.2.11")
+    advance(16 * 60)
+    expect(login {user = "alice"}.host):to_be_one_of {"192.0.2.12", "192.0.2.13"}
+  end)
+
+  it("goes back when the server that he is on is down", function()
+    given {assigned = {alice = "192.0.2.11"}, health = {["192.0.2.11"] = "down"}}
     expect(login {user = "alice"}.host):to_be_one_of {"192.0.2.12", "192.0.2.13"}
   end)
 

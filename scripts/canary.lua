@@ -1,5 +1,6 @@
 -- Canary: a part of the users goes to servers with something new on them. It is
--- always the same part; a greater percentage adds users and takes none away.
+-- always the same part; a greater percentage adds users and takes none away. All
+-- servers must reach the same mailboxes.
 
 local percent = 5
 local new = "canary" -- the tag of the new servers
@@ -20,7 +21,7 @@ local function share(user)
 end
 
 function nauthilus_call_filter(request)
-  local user = request.username:lower()
+  local user = request.account:lower()
   local chosen = (always[user] or share(user) < percent) and new or old
   local server = usher.sticky(usher.servers({tag = chosen}))
   if not server and chosen == new then

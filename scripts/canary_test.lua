@@ -27,6 +27,10 @@ describe("canary", function()
     expect(login {user = "postmaster@example.org"}):to_route_to("192.0.2.12")
   end)
 
+  it("goes by the final name, not by what was typed", function()
+    expect(login {user = "postmaster", account = "postmaster@example.org"}):to_route_to("192.0.2.12")
+  end)
+
   it("takes everybody to the old ones when the new ones are down", function()
     given {health = {["192.0.2.12"] = "down"}}
     expect(login {user = "postmaster@example.org"}):to_route_to("192.0.2.11")

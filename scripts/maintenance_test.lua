@@ -1,6 +1,6 @@
 given {
   policy = "maintenance.lua",
-  backends = {{host = "192.0.2.11"}},
+  backends = {{host = "192.0.2.11", protocols = {"imap", "lmtp"}}},
   time = "2026-03-01T01:59:58Z",
 }
 
@@ -21,6 +21,13 @@ describe("maintenance", function()
   it("lets those in who are exempt", function()
     given {time = "2026-03-01T02:30:00Z"}
     expect(login {user = "Postmaster@example.org"}):to_route_to("192.0.2.11")
+    expect(login {user = "postmaster", account = "postmaster@example.org"}):to_route_to("192.0.2.11")
+  end)
+
+  it("lets mail wait, and doveadm through", function()
+    given {time = "2026-03-01T02:30:00Z"}
+    expect(lookup {user = "alice@example.org", protocol = "lmtp"}):to_be_held()
+    expect(lookup {user = "alice@example.org", protocol = "doveadm"}):to_route_to("192.0.2.11")
   end)
 
   it("goes by UTC", function()

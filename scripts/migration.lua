@@ -1,23 +1,26 @@
--- Migration: a file lists the users whose mailboxes have moved to the new
--- cluster. All others are still on the old one. Nobody is ever sent to the
+-- Migration: a file says which users have moved to the new cluster, and which
+-- are moving. All others are still on the old one. Nobody is ever sent to the
 -- cluster where his mail is not, not even when his own is down.
 
 local usher = require("usher")
-local moved = usher.map("/etc/usher/moved") -- a user a line; @example.org is a whole domain
-local moving = usher.map("/etc/usher/moving") -- those being copied just now: they wait
-local new, old = "new", "old" -- tags of the clusters' servers
+local users = usher.map("/etc/usher/migration") -- lines: alice@example.org new
+-- The value is new or moving, and what follows @example.org is a whole domain's.
+-- One file, so that nobody is ever between two.
+local tags = {old = "old", moving = "old", new = "new"} -- of the clusters' servers
 
 function nauthilus_call_filter(request)
-  local user = request.username
-  if moving:get(user) then
+  local state = users:get(request.account, "old")
+  if state == "moving" then
     usher.hold(5)
   end
-  local cluster = moved:get(user) and new or old
-  local server = usher.sticky(usher.servers({tag = cluster}))
+  local tag = tags[state]
+  local server = tag and usher.sticky(usher.servers({tag = tag}))
   if server then
     usher.select(server)
+  elseif tag then
+    usher.tempfail("no server of the " .. tag .. " cluster is up")
   else
-    usher.tempfail("no server of the " .. cluster .. " cluster is up")
+    usher.tempfail(("the file says %q, which is none of old, moving, new"):format(state))
   end
   return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
 end

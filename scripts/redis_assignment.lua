@@ -2,36 +2,35 @@
 -- agree on it, also over restarts. Needs director.network: true.
 
 local prefix = "usher:home:" -- of the keys
-local life = 900 -- seconds after the last login; 0: for good
+local life = 7 * 86400 -- seconds after the last login, longer than sessions last; 0: for good
 
 local usher = require("usher")
 local redis = require("nauthilus_redis")
+local notes = {imap = true, pop3 = true} -- logins that say where the user is
+local claim = [[local now = redis.call("GET", KEYS[1]) or ""
+  if now == ARGV[1] then redis.call("SET", KEYS[1], ARGV[2]) return ARGV[2] end
+  return now]] -- somebody else may have been faster: what stands there then counts
 
-local function later(why)
-  usher.tempfail(why)
+local function to(server, why)
+  if server then usher.select(server) else usher.tempfail(why) end
   return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
 end
 
 function nauthilus_call_filter(request)
-  local key, servers = prefix .. request.username:lower(), usher.servers()
-  local home, err = redis.redis_get("default", key)
-  if not home and err ~= "redis: nil" then
-    return later("redis: " .. tostring(err))
-  end
+  local user, protocol = request.account:lower(), request.protocol
+  local home, err = redis.redis_get("default", prefix .. user)
+  if not home and err ~= "redis: nil" then return to(nil, "redis: " .. tostring(err)) end
   local server = home and usher.first(usher.servers({host = home}))
-  if not server then
-    server = usher.hash(request.username:lower(), servers)
-    if not server then return later("no server is up") end
-    -- Somebody else may have been faster: what stands there then counts.
-    home, err = redis.redis_run_script("default", [[
-      local now = redis.call("GET", KEYS[1]) or ""
-      if now == ARGV[1] then redis.call("SET", KEYS[1], ARGV[2]) return ARGV[2] end
-      return now]], "", {key}, home or "", server.host)
-    if not home then return later("redis: " .. tostring(err)) end
-    server = usher.first(usher.servers({host = home}))
-    if not server then return later("the server " .. home .. " is down") end
+  for _, s in ipairs(home and not server and nauthilus_backend.get_backend_servers() or {}) do
+    if s.host == home and protocol ~= "smtp" then return to(nil, home .. " has no " .. protocol .. " now") end
   end
-  if life > 0 then redis.redis_expire("default", key, life) end
-  usher.select(server)
-  return nauthilus_builtin.FILTER_ACCEPT, nauthilus_builtin.FILTER_RESULT_OK
+  server = server or usher.hash(user, usher.servers())
+  if not server or not notes[protocol] or request.no_auth then return to(server, "no server is up") end
+  if server.host ~= home then
+    home, err = redis.redis_run_script("default", claim, "", {prefix .. user}, home or "", server.host)
+    if not home then return to(nil, "redis: " .. tostring(err)) end
+    server = usher.first(usher.servers({host = home}))
+  end
+  if life > 0 then redis.redis_expire("default", prefix .. user, life) end
+  return to(server, "the server " .. home .. " is down")
 end

@@ -136,7 +136,7 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
 	a.slots.resize(cfg.Limits.Connections)
 	g.start()
-	g.prepare(a.log)
+	g.inits.prepare(a.policy.cache)
 	a.metrics.SetInventory(g.monitor.Status())
 	a.metrics.SetPolicies(g.filters)
 	a.gen.Store(g)
@@ -492,12 +492,14 @@ func (a *app) User(ctx context.Context, user string) (control.UserStatus, error)
 
 // Route implements control.Service.
 func (a *app) Route(ctx context.Context, q control.RouteQuery) (control.RouteAnswer, error) {
+	gen := a.gen.Load()
+	q.Adapter = adapterOf(q, gen.cfg)
 	r, err := dryRequest(q)
 	if err != nil {
 		return control.RouteAnswer{}, err
 	}
 	var steps []string
-	d := a.gen.Load().pipeline.Explain(ctx, r, q.Network, func(s string) { steps = append(steps, s) })
+	d := gen.pipeline.Explain(ctx, r, q.Network, func(s string) { steps = append(steps, s) })
 	ans := control.RouteAnswer{
 		User: d.User, Outcome: d.Outcome.String(), By: d.By, Reason: string(d.Reason), Text: d.Text,
 		TookUS: d.Took.Microseconds(), Steps: steps,

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"usher/config"
 	"usher/control"
 	"usher/proxy"
 )
@@ -46,6 +48,7 @@ func newRoute(f *flags) *cobra.Command {
 	c.Flags().StringVar(&q.Protocol, "protocol", "imap", "imap, pop3, smtp, submission, sieve, lmtp or doveadm")
 	c.Flags().StringVar(&q.ClientIP, "client-ip", "127.0.0.1", "the client's address")
 	c.Flags().BoolVar(&q.Network, "network", false, "let policies reach the network; what they write there stays")
+	c.Flags().StringVar(&q.Adapter, "adapter", "", "dovecot or nginx: the proxy that would ask (default: as configured)")
 	return c
 }
 
@@ -64,10 +67,38 @@ func dryRequest(q control.RouteQuery) (*proxy.Request, error) {
 	default:
 		return nil, fmt.Errorf("protocol %q: expected imap, pop3, smtp, submission, sieve, lmtp or doveadm", q.Protocol)
 	}
-	return &proxy.Request{
-		Adapter: "route", Service: service, Protocol: proxy.ProtocolOf(service), Method: "plain",
+	r := &proxy.Request{
+		Adapter: cmp.Or(q.Adapter, "dovecot"), Service: service, Protocol: proxy.ProtocolOf(service), Method: "plain",
 		User: q.User, Client: netip.AddrPortFrom(ip, 0),
-	}, nil
+	}
+	// lmtp and doveadm ask without a password.
+	r.Lookup = service == "lmtp" || service == "doveadm"
+	r.NoAuth = r.Lookup
+	switch r.Adapter {
+	case "dovecot":
+	case "nginx":
+		if r.Lookup {
+			return nil, fmt.Errorf("protocol %q: nginx has none of that name", q.Protocol)
+		}
+		r.AddressOnly, r.Attempt = true, 1
+		r.Headers = http.Header{
+			"Auth-Method": {r.Method}, "Auth-User": {q.User}, "Auth-Protocol": {service}, "Auth-Login-Attempt": {"1"}, "Client-Ip": {ip.String()},
+		}
+	default:
+		return nil, fmt.Errorf("adapter %q: expected dovecot or nginx", q.Adapter)
+	}
+	return r, nil
+}
+
+// adapterOf is the adapter that q asks about, or the one that has listeners, of
+// both Dovecot's.
+func adapterOf(q control.RouteQuery, cfg *config.Config) string {
+	if q.Adapter == "" && len(cfg.Dovecot.Listeners) == 0 && len(cfg.Nginx.Listeners) > 0 {
+		if p := strings.ToLower(q.Protocol); p != "lmtp" && p != "doveadm" {
+			return "nginx"
+		}
+	}
+	return q.Adapter
 }
 
 func printRoute(w io.Writer, a *control.RouteAnswer) error {

@@ -45,7 +45,8 @@ type generation struct {
 	policies []string // files, for people
 	filters  []string // names, for metrics
 	probed   error    // what the policy raised for the probe request
-	runners  []runner // password drivers that keep connections
+	inits    *initRunner
+	runners  []runner // password drivers that keep connections, and inits
 	warnings []string
 
 	cancel context.CancelFunc
@@ -105,6 +106,8 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		faults = append(faults, err)
 	} else {
 		g.lua, g.probed = director, director.Probed()
+		g.inits = newInitRunner(director, p.log)
+		g.runners = append(g.runners, g.inits)
 	}
 	chain, err := g.buildPassdb(cfg, p)
 	if err != nil {
@@ -336,7 +339,7 @@ func (g *generation) readScripts(c *config.Director) (features, inits []luabridg
 			faults = append(faults, fmt.Errorf("director.features %q: %w", f.Name, err))
 			continue
 		}
-		s.Name = f.Name
+		s.Name, s.NeedsPassword = f.Name, f.NeedsPassword
 		features = append(features, s)
 		g.policies = append(g.policies, s.Path)
 		g.filters = append(g.filters, s.Name)
@@ -386,21 +389,6 @@ func readFilters(c *config.Director) ([]luabridge.Filter, error) {
 	}
 	return out, errors.Join(faults...)
 }
-
-// prepare runs the init scripts. What they raise is logged and keeps nobody from
-// being served: what they would have made, the policy will miss and say so.
-func (g *generation) prepare(log *zap.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), initPatience)
-	defer cancel()
-	if err := g.lua.RunInit(ctx); err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			log.Error("init script failed", zap.String("error", line))
-		}
-	}
-}
-
-// initPatience is how long the start, or a reload, waits for all init scripts.
-const initPatience = 20 * time.Second
 
 // start runs the generation's background work until stop.
 func (g *generation) start() {

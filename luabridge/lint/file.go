@@ -280,8 +280,13 @@ func (r *resolver) condition(e ast.Expr) {
 }
 
 // compared is an expression that is compared with another: with nil, that asks if it
-// is there. A field that is compared with a text is taken to be there.
+// is there. What is compared with a text or a number is taken to be there, and so
+// is a field that is compared with anything else.
 func (r *resolver) compared(e, with ast.Expr) {
+	switch with.(type) {
+	case *ast.StringExpr, *ast.NumberExpr:
+		return
+	}
 	if _, field := e.(*ast.AttrGetExpr); !field || isNil(with) {
 		r.test(e)
 	}

@@ -128,7 +128,7 @@ func resultText(L *lua.LState, name string, i int) int {
 		L.Push(lua.LString(res.texts[i]))
 		return 1
 	}
-	v, ok := L.Get(2).(lua.LString)
+	v, ok := textOf(L.Get(2))
 	if !ok {
 		argError(L, 2, name, "string")
 	}

@@ -49,7 +49,7 @@ return nauthilus_builtin.FILTER_REJECT, nauthilus_builtin.FILTER_RESULT_OK`,
 
 // statusMessageSet sets the text that a refused client is shown.
 func statusMessageSet(L *lua.LState) int {
-	text, ok := L.Get(1).(lua.LString)
+	text, ok := textOf(L.Get(1))
 	if !ok {
 		argError(L, 1, "status_message_set", "string")
 	}
@@ -61,7 +61,7 @@ func statusMessageSet(L *lua.LState) int {
 
 // customLogAdd adds a field to the decision's log line.
 func customLogAdd(L *lua.LState) int {
-	key, ok := L.Get(1).(lua.LString)
+	key, ok := textOf(L.Get(1))
 	if !ok {
 		argError(L, 1, "custom_log_add", "string")
 	}

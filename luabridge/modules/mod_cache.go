@@ -20,8 +20,8 @@ var cacheModule = Module{
 	Funcs: []Func{
 		{
 			Name: "cache_set", Do: cacheSet,
-			Sig: `(key: string|number, value: string|number|boolean|table, ttl?: number) -> ok: "OK"`,
-			Doc: "Keeps a value under a key, for `ttl` whole seconds; without `ttl`, or with one under 1, for good. Tables are copied; functions, userdata and nil raise an error. Keys have 1024 bytes at most, values 4 MiB.",
+			Sig: `(key: string|number, value: string|number|boolean|table|nil, ttl?: number) -> ok: "OK"`,
+			Doc: "Keeps a value under a key, for `ttl` whole seconds; without `ttl`, or with one under 1, for good. Tables are copied; functions and userdata raise an error. A nil is kept too: `cache_exists` says so. Keys have 1024 bytes at most, values 4 MiB.",
 			Example: `local cache = require("nauthilus_cache")
 print(cache.cache_set("site:alice", {name = "north"}, 300)) --> OK
 print(cache.cache_get("site:alice").name) --> north`,
@@ -45,7 +45,7 @@ print(cache.cache_delete("tries"), cache.cache_delete("tries")) --> true false`,
 		{
 			Name: "cache_exists", Do: cacheExists,
 			Sig: `(key: string|number) -> exists: boolean`,
-			Doc: "Returns whether there is such a key; a value may be false.",
+			Doc: "Returns whether there is such a key; a value may be false or nil.",
 			Example: `local cache = require("nauthilus_cache")
 cache.cache_set("moved", false)
 print(cache.cache_exists("moved"), cache.cache_exists("other")) --> true false`,
@@ -91,7 +91,7 @@ print(table.concat(cache.cache_keys(), " ")) --> a b`,
 		{
 			Name: "cache_size", Do: cacheSize,
 			Sig: `() -> n: integer`,
-			Doc: "Returns the number of entries; those whose end has come may still be counted for a while.",
+			Doc: "Returns the number of entries.",
 			Example: `local cache = require("nauthilus_cache")
 cache.cache_set("a", 1)
 print(cache.cache_size()) --> 1`,
@@ -122,7 +122,7 @@ func (c *Call) store() *Store {
 // entry copies a value for the store.
 func entry(L *lua.LState, key string, v lua.LValue) stored {
 	switch v.(type) {
-	case lua.LString, lua.LNumber, lua.LBool, *lua.LTable:
+	case lua.LString, lua.LNumber, lua.LBool, *lua.LTable, *lua.LNilType:
 	default:
 		L.RaiseError("bad argument #2 to nauthilus_cache (string, number, boolean or table expected, got %s)", v.Type())
 	}
@@ -140,7 +140,11 @@ func cacheSet(L *lua.LState) int {
 	key := strings.Clone(key(L, "cache_set"))
 	e := entry(L, key, L.CheckAny(2))
 	now := CallOf(L).Now()
-	if ttl := L.OptNumber(3, 0); ttl >= 1 {
+	ttl, ok := numberOf(L.Get(3))
+	if !ok && L.Get(3) != lua.LNil {
+		argError(L, 3, "cache_set", "number of seconds")
+	}
+	if ttl >= 1 {
 		e.end = now.Add(time.Duration(min(float64(ttl), 1e9)) * time.Second)
 	}
 	s := CallOf(L).store()
@@ -249,7 +253,7 @@ func cachePush(L *lua.LState) int {
 		list := L.CreateTable(1, 0)
 		cp := copier{L: L}
 		switch was := old.value.(type) {
-		case nil:
+		case nil, *lua.LNilType:
 		case *lua.LTable:
 			if copied := cp.value(was, 0).(*lua.LTable); isList(L, copied) {
 				list = copied
@@ -274,7 +278,7 @@ func cachePush(L *lua.LState) int {
 func isList(L *lua.LState, t *lua.LTable) bool {
 	n := 0
 	each(L, t, func(_, _ lua.LValue) { n++ })
-	return n > 0 && n == t.Len()
+	return n == t.Len()
 }
 
 // cachePopAll(key) removes the list under key and returns it; {} when there is
@@ -321,7 +325,17 @@ func cacheKeys(L *lua.LState) int {
 }
 
 func cacheSize(L *lua.LState) int {
-	L.Push(lua.LNumber(CallOf(L).store().Len()))
+	s, now := CallOf(L).store(), CallOf(L).Now()
+	take(L, s.Len(), 0)
+	n := 0
+	s.mu.Lock()
+	for _, e := range s.entries {
+		if e.end.IsZero() || now.Before(e.end) {
+			n++
+		}
+	}
+	s.mu.Unlock()
+	L.Push(lua.LNumber(n))
 	return 1
 }
 

@@ -144,6 +144,7 @@ type jsonEncoder struct {
 	L      *lua.LState
 	out    bytes.Buffer
 	values int
+	shown  func(string) string // if set, what stands for a text
 }
 
 func (e *jsonEncoder) value(v lua.LValue, depth int) error {
@@ -160,13 +161,15 @@ func (e *jsonEncoder) value(v lua.LValue, depth int) error {
 		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
 			return fmt.Errorf("%s has no form in JSON", v)
 		}
+		if s := v.String(); e.shown != nil && e.shown(s) != s { // a password of digits
+			return e.plain(e.shown(s))
+		}
 		return e.plain(float64(v))
 	case lua.LString:
 		if len(v) > maxJSON {
 			return fmt.Errorf("a text of %d bytes, at most %d", len(v), maxJSON)
 		}
-		take(e.L, len(v)/8, 2*len(v))
-		return e.plain(string(v))
+		return e.text(string(v))
 	case *lua.LTable:
 		if depth == maxDepth {
 			return fmt.Errorf("nested over %d deep", maxDepth)
@@ -176,6 +179,14 @@ func (e *jsonEncoder) value(v lua.LValue, depth int) error {
 		return fmt.Errorf("a %s has no form in JSON", v.Type())
 	}
 	return nil
+}
+
+func (e *jsonEncoder) text(s string) error {
+	take(e.L, len(s)/8, 2*len(s))
+	if e.shown != nil {
+		s = e.shown(s)
+	}
+	return e.plain(s)
 }
 
 func (e *jsonEncoder) plain(v any) error {
@@ -228,8 +239,7 @@ func (e *jsonEncoder) table(t *lua.LTable, depth int) error {
 		if i > 0 {
 			e.out.WriteByte(',')
 		}
-		take(e.L, len(k)/8, 2*len(k))
-		if err := e.plain(k); err != nil {
+		if err := e.text(k); err != nil {
 			return err
 		}
 		e.out.WriteByte(':')

@@ -22,9 +22,9 @@ var miscModule = Module{
 			Doc:     "The English name of a country by its two letters (ISO 3166-1), or `Unknown`.",
 			Example: "local misc = require(\"nauthilus_misc\")\nprint(misc.get_country_name(\"AT\")) --> Austria"},
 		{Name: "wait_random", Do: waitRandom,
-			Sig:     `(min: integer, max: integer) -> waited: integer`,
-			Doc:     "Waits a random time of min to max milliseconds, which it returns. The wait ends with the request's time: then it raises an error.",
-			Example: "local misc = require(\"nauthilus_misc\")\nprint(misc.wait_random(1, 1)) --> 1"},
+			Sig:     `(min: number, max: number) -> waited: integer?, err: string?`,
+			Doc:     "Waits a random time of min to less than max milliseconds, which it returns; nil and a text where max is not the greater. The wait ends with the request's time: then it raises an error.",
+			Example: "local misc = require(\"nauthilus_misc\")\nprint(misc.wait_random(1, 2)) --> 1"},
 		{Name: "scoped_ip", Do: scopedIP,
 			Sig:     `(context: string, ip: string) -> ip: string`,
 			Forms:   []string{`(ip: string) -> ip: string`},
@@ -51,19 +51,18 @@ func countryName(L *lua.LState) int {
 func waitRandom(L *lua.LState) int {
 	var ms [2]float64
 	for i := range ms {
-		n, ok := L.Get(i + 1).(lua.LNumber)
+		n, ok := numberOf(L.Get(i + 1))
 		if !ok {
 			argError(L, i+1, "wait_random", "number of milliseconds")
 		}
-		ms[i] = float64(n)
-		if !(ms[i] >= 0 && ms[i] <= math.MaxInt32) {
-			L.RaiseError("bad argument #%d to wait_random: %s milliseconds", i+1, number(n))
-		}
+		ms[i] = math.Trunc(float64(n))
 	}
-	if ms[1] < ms[0] {
-		L.RaiseError("bad argument #2 to wait_random: the maximum %s is less than the minimum %s", number(lua.LNumber(ms[1])), number(lua.LNumber(ms[0])))
+	if !(ms[0] >= 0 && ms[0] < ms[1] && ms[1] <= math.MaxInt32) {
+		L.Push(lua.LNil)
+		L.Push(lua.LString("invalid wait range"))
+		return 2
 	}
-	wait := int64(ms[0]) + rand.Int64N(int64(ms[1])-int64(ms[0])+1)
+	wait := int64(ms[0]) + rand.Int64N(int64(ms[1])-int64(ms[0]))
 	CallOf(L).sleep(L, time.Duration(wait)*time.Millisecond)
 	L.Push(lua.LNumber(wait))
 	return 1

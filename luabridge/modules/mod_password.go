@@ -16,7 +16,7 @@ import (
 // passwordModule is nauthilus_password.
 var passwordModule = Module{
 	Name: "nauthilus_password", Global: true,
-	Doc: "Compares passwords and looks at them. A filter sees the password only with `needs_password: true`.",
+	Doc: "Compares passwords and looks at them. A filter or feature sees the password only with `needs_password: true`.",
 	Funcs: []Func{
 		{Name: "compare_passwords", Do: comparePasswords,
 			Sig:     `(hash: string, password: string) -> equal: boolean, err: string?`,
@@ -24,7 +24,7 @@ var passwordModule = Module{
 			Example: "local password = require(\"nauthilus_password\")\nprint(password.compare_passwords(\"{SHA256}A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEcoeE=\", \"b\")) --> false\tnil"},
 		{Name: "check_password_policy", Do: checkPasswordPolicy,
 			Sig:     `(policy: {min_length?: integer, min_upper?: integer, min_lower?: integer, min_number?: integer, min_special?: integer}, password: string) -> good: boolean`,
-			Doc:     "Whether a password has as many characters of each kind as the policy wants.",
+			Doc:     "Whether a password has as many characters of each kind, and in all as many bytes, as the policy wants.",
 			Example: "local password = require(\"nauthilus_password\")\nprint(password.check_password_policy({min_length = 8, min_number = 1}, \"abc\")) --> false"},
 		{Name: "generate_password_hash", Do: passwordHash,
 			Sig:     `(password: string) -> hash: string`,
@@ -74,15 +74,14 @@ func checkPasswordPolicy(L *lua.LState) int {
 	}
 	password := checkText(L, 2, "check_password_policy")
 	take(L, len(password), 0)
-	length, upper, lower, numbers, special := 0, 0, 0, 0, 0
+	length, upper, lower, numbers, special := len(password), 0, 0, 0, 0
 	for _, r := range password {
-		length++
 		switch {
 		case unicode.IsUpper(r):
 			upper++
 		case unicode.IsLower(r):
 			lower++
-		case unicode.IsNumber(r):
+		case unicode.IsDigit(r):
 			numbers++
 		case unicode.IsPunct(r), unicode.IsSymbol(r):
 			special++

@@ -248,7 +248,7 @@ func validMetric(kind, name string, labels []string) error {
 
 // checkText is an argument that must be a string.
 func checkText(L *lua.LState, n int, function string) string {
-	s, ok := L.Get(n).(lua.LString)
+	s, ok := textOf(L.Get(n))
 	if !ok {
 		argError(L, n, function, "string")
 	}
@@ -330,7 +330,7 @@ func gaugeMetric(name, doc string, do func(prometheus.Gauge, float64)) Func {
 	return Func{
 		Name: name,
 		Do: func(L *lua.LState) int {
-			n, ok := L.Get(2).(lua.LNumber)
+			n, ok := numberOf(L.Get(2))
 			if !ok {
 				argError(L, 2, name, "number")
 			}

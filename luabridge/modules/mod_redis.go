@@ -26,7 +26,7 @@ var redisModule = Module{
 	Doc: "Redis or Valkey: what all ushers share. Needs `director.network: true`. The first argument, `handle`, says which server: `\"default\"` is that of the configuration's section `redis`, " +
 		"another is what `get_redis_connection` returned; anything else means the default too. A function returns nil and a text when it fails, `\"redis: nil\"` where there is no such key, field or member. " +
 		"A call ends after three quarters of what is left of `director.timeout`, so that the policy can still decide. Of a server that answered nobody for a while one call at a time waits, and the others fail at once. Reads are tried again on a new connection, writes never. " +
-		"Values are strings, numbers (whole ones are written plainly) or booleans (1 and 0).",
+		"Values are strings, numbers (written without an exponent), booleans (1 and 0) or nil (an empty text). An empty table of keys or values is no error: nothing is asked.",
 	Funcs:  slices.Concat(redisPoolFuncs, redisStringFuncs, redisHashFuncs, redisSetFuncs, redisSortedFuncs, redisListFuncs, redisScriptFuncs, []Func{pipelineFunc}),
 	Types:  []Type{redisConnection},
 	Finish: func(L *lua.LState, _ *lua.LTable) { redisConnection.register(L) },
@@ -112,9 +112,25 @@ func redisFunc(name string, build redisBuild, sig, doc, example string) Func {
 	do := func(L *lua.LState) int {
 		a := argsOf(L, "redis_"+name)
 		call := build(&a)
+		if a.nothing && CallOf(L).Network {
+			return redisReturn(L, redisNothing(L, name), nil)
+		}
 		return sendRedis(L, &call)
 	}
 	return Func{Name: "redis_" + name, Do: do, Sig: sig, Doc: doc, Example: "local redis = require(\"nauthilus_redis\")\n" + example}
+}
+
+// redisNothing is what a function returns for an empty table of keys or values: as
+// Nauthilus, which does not ask the server for that.
+func redisNothing(L *lua.LState, name string) lua.LValue {
+	switch name {
+	case "mget", "hmget":
+		take(L, 1, 96)
+		return L.CreateTable(0, 0)
+	case "mset", "pfmerge":
+		return lua.LString("OK")
+	}
+	return lua.LNumber(0)
 }
 
 // argsOf are the arguments behind the handle.

@@ -41,7 +41,7 @@ print(values.a, values.c) --> 1	nil`),
 }
 
 func redisHGet(a *redisArgs) redisCall {
-	return reading(replyAs(a.kind(2)), "HGET", a.text(0), a.text(1))
+	return reading(a.as(2), "HGET", a.text(0), a.text(1))
 }
 
 func redisHMGet(a *redisArgs) redisCall {

@@ -29,15 +29,6 @@ if not results then error(err) end
 print(#results, results[1].value, results[2].value, results[3].value) --> 3	1	true	192.0.2.11`,
 }
 
-// pipeBuild is what reads the arguments of a command in a pipeline, or nil.
-func pipeBuild(name string) redisBuild {
-	switch name {
-	case "ping", "keys", "scan":
-		return nil
-	}
-	return redisBuilds[name]
-}
-
 func redisPipeline(L *lua.LState) int {
 	c := CallOf(L)
 	mode := L.Get(2)
@@ -131,7 +122,7 @@ func (c *Call) pipeCalls(L *lua.LState, list *lua.LTable) ([]redisCall, error) {
 			calls = append(calls, call.source)
 			continue
 		}
-		build := pipeBuild(a.name)
+		build := redisBuilds[a.name]
 		if build == nil {
 			return nil, fmt.Errorf("unsupported pipeline command: %s", clip(strings.ToValidUTF8(a.name, "?"), 64))
 		}

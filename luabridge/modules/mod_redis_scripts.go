@@ -13,8 +13,8 @@ import (
 var redisScriptFuncs = []Func{
 	{
 		Name: "redis_upload_script", Do: redisUploadScript,
-		Sig: "(handle: any, source: string, name: string) -> sha1: string?, err: string?",
-		Doc: "Gives Redis a script of up to 256 KiB, which `redis_run_script` then runs by its name. The name is kept, for all requests until the next reload, even where the server is away just now. At most 256 names.",
+		Sig: "(handle: any, source: string, name?: string) -> sha1: string?, err: string?",
+		Doc: "Gives Redis a script of up to 256 KiB, which `redis_run_script` then runs by its name. The name is kept, for all requests until the next reload, even where the server is away just now. At most 256 names. Without a name Redis gets it, and it is run by its `sha1` in Redis alone.",
 		Example: `local redis = require("nauthilus_redis")
 local sha1, err = redis.redis_upload_script("default", "return redis.call('INCR', KEYS[1])", "Count")
 print(sha1) --> 61636018f4e6b5817b89791bbed242f93fa089e3
@@ -22,8 +22,8 @@ print(redis.redis_run_script("default", "", "Count", {"logins"}, {})) --> 1	nil`
 	},
 	{
 		Name: "redis_run_script", Do: redisRunScript,
-		Sig: "(handle: any, source: string, name: string, keys: string[], args: any, ...: any) -> reply: any, err: string?",
-		Doc: "Runs a script in Redis, in one step that nobody comes between: the one that was uploaded under `name`, or, where that is `\"\"`, `source`. A Redis that has forgotten it gets it again. In a Cluster all keys must share a slot. `args` is a table, or several values.",
+		Sig: "(handle: any, source: string, name: string?, keys: string[], args: any, ...: any) -> reply: any, err: string?",
+		Doc: "Runs a script in Redis, in one step that nobody comes between: the one that was uploaded under `name`, or, where that is `\"\"` or nil, `source`. A Redis that has forgotten it gets it again. In a Cluster all keys must share a slot. `args` is a table, or several values.",
 		Example: `local redis = require("nauthilus_redis")
 local host = redis.redis_run_script("default", [[
   redis.call("SET", KEYS[1], ARGV[1], "NX")
@@ -42,13 +42,13 @@ type scriptCall struct {
 
 // run reads source, name, keys and args. The error is for the script.
 func (a *redisArgs) run(r *Redis) (call scriptCall, err error) {
-	source, name, keys := a.string(0), a.string(1), []string(nil)
+	source, name, keys := a.string(0), a.scriptName(1), []string(nil)
 	if len(source) > maxRedisSource {
 		a.L.RaiseError("%s: a script of %d bytes, at most %d%s", a.name, len(source), maxRedisSource, a.where)
 	}
 	switch t := a.at(2).(type) {
 	case *lua.LTable:
-		keys = a.table(2, t)
+		keys = a.table(2, t, 'g')
 	case *lua.LNilType:
 	default:
 		a.bad(2, "table of keys")
@@ -56,10 +56,11 @@ func (a *redisArgs) run(r *Redis) (call scriptCall, err error) {
 	words := append([]string{"EVAL", source, strconv.Itoa(len(keys))}, keys...)
 	switch t := a.at(3).(type) {
 	case *lua.LTable:
-		words = append(words, a.table(3, t)...)
-	case *lua.LNilType:
+		words = append(words, a.table(3, t, 'f')...)
 	default:
-		words = append(words, a.rest(3)...)
+		if len(a.values) > 3 {
+			words = append(words, a.restValues(3)...)
+		}
 	}
 	take(a.L, len(words), 32*len(words))
 	call.source = redisCall{words: words, reply: replyAny}
@@ -88,12 +89,20 @@ func (a *redisArgs) string(i int) string {
 	return string(s)
 }
 
+// scriptName is argument i: a string, "" where it is nil.
+func (a *redisArgs) scriptName(i int) string {
+	if a.at(i) == lua.LNil {
+		return ""
+	}
+	return a.string(i)
+}
+
 func redisRunScript(L *lua.LState) int {
 	c := CallOf(L)
 	a := argsOf(L, "redis_run_script")
 	call, err := a.run(c.redis())
 	if err != nil {
-		if !c.Network {
+		if !c.Network || c.Query.DryRun {
 			return sendRedis(L, &call.source) // which says so
 		}
 		return redisReturn(L, lua.LNil, err)
@@ -115,16 +124,16 @@ func redisRunScript(L *lua.LState) int {
 func redisUploadScript(L *lua.LState) int {
 	c := CallOf(L)
 	a := argsOf(L, "redis_upload_script")
-	source, name := a.string(0), a.string(1)
+	source, name := a.string(0), a.scriptName(1)
 	switch {
 	case source == "" || len(source) > maxRedisSource:
 		L.RaiseError("redis_upload_script: a script of %d bytes; expected 1 to %d", len(source), maxRedisSource)
-	case name == "" || len(name) > 256:
-		L.RaiseError("redis_upload_script: a name of %d bytes; expected 1 to 256", len(name))
+	case len(name) > 256:
+		L.RaiseError("redis_upload_script: a name of %d bytes, at most 256", len(name))
 	}
 	take(L, len(source)/8, 2*len(source)+256)
 	s := newRedisScript(strings.Clone(source))
-	if c.Network && !c.Query.DryRun && c.Redis != nil {
+	if name != "" && c.Network && !c.Query.DryRun && c.Redis != nil {
 		if err := c.Redis.keep(strings.Clone(name), s); err != nil {
 			return redisReturn(L, lua.LNil, err)
 		}

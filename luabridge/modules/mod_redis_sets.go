@@ -9,7 +9,7 @@ var redisSetFuncs = []Func{
 print(redis.redis_srem("default", "users", {"alice", "bob"})) --> 1	nil`),
 	redisFunc("scard", func(a *redisArgs) redisCall { return reading(replyNumber, "SCARD", a.text(0)) },
 		"(handle: any, key: string) -> n: integer?, err: string?", "How many members a set has.", `print(redis.redis_scard("default", "nothing")) --> 0	nil`),
-	redisFunc("sismember", func(a *redisArgs) redisCall { return reading(replyBool, "SISMEMBER", a.text(0), a.text(1)) },
+	redisFunc("sismember", func(a *redisArgs) redisCall { return reading(replyBool, "SISMEMBER", a.text(0), a.value(1)) },
 		"(handle: any, key: string, member: any) -> there: boolean?, err: string?", "Whether a set has a member.",
 		`redis.redis_sadd("default", "moved", request.account)
 print(redis.redis_sismember("default", "moved", "alice@example.org")) --> true	nil`),
@@ -32,6 +32,6 @@ print(redis.redis_pfmerge("default", "week", "monday", "tuesday")) --> OK	nil`),
 // keyAndRest is a command of a key and values, which counts.
 func keyAndRest(command string) redisBuild {
 	return func(a *redisArgs) redisCall {
-		return writing(replyNumber, append([]string{command, a.text(0)}, a.rest(1)...)...)
+		return writing(replyNumber, append([]string{command, a.text(0)}, a.restValues(1)...)...)
 	}
 }

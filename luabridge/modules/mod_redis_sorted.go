@@ -56,8 +56,8 @@ print(table.concat(redis.redis_zrange("default", "load", 0, -1), " ")) --> a b`)
 		"The members at places `from` to `to`, the highest score first; -1 is the last.",
 		`redis.redis_zadd("default", "load", {a = 1, b = 5})
 print(table.concat(redis.redis_zrevrange("default", "load", 0, -1), " ")) --> b a`),
-	redisFunc("zrangebyscore", redisZRangeByScore, "(handle: any, key: string, min: number|string, max: number|string, limit?: {offset?: integer, count?: integer}) -> members: string[]?, err: string?",
-		"The members with a score from `min` to `max`, the lowest first; with `limit` only some of them.",
+	redisFunc("zrangebyscore", redisZRangeByScore, "(handle: any, key: string, min: number|string, max: number|string, limit?: integer|{offset?: integer, count?: integer}, count?: integer) -> members: string[]?, err: string?",
+		"The members with a score from `min` to `max`, the lowest first; with `limit` only some of them. Offset and count may be two numbers too.",
 		`redis.redis_zadd("default", "load", {a = 1, b = 5, c = 7})
 print(table.concat(redis.redis_zrangebyscore("default", "load", 2, "+inf", {offset = 0, count = 1}), " ")) --> b`),
 }
@@ -75,20 +75,19 @@ func redisZAdd(a *redisArgs) redisCall {
 
 func redisZRangeByScore(a *redisArgs) redisCall {
 	call := reading(replyAny, "ZRANGEBYSCORE", a.text(0), a.number(1), a.number(2))
+	limit := redisArgs{L: a.L, name: a.name, first: 3 + a.first, where: a.where, values: []lua.LValue{a.at(3), a.at(4)}}
 	switch t := a.at(3).(type) {
 	case *lua.LNilType:
+		return call
 	case *lua.LTable:
-		limit := redisArgs{L: a.L, name: a.name, first: 3 + a.first, where: a.where, values: []lua.LValue{t.RawGetString("offset")}}
-		offset, count := "0", "-1"
-		if limit.at(0) != lua.LNil {
-			offset = limit.whole(0)
-		}
-		if limit.values[0] = t.RawGetString("count"); limit.at(0) != lua.LNil {
-			count = limit.whole(0)
-		}
-		call.words = append(call.words, "LIMIT", offset, count)
-	default:
-		a.bad(3, "table")
+		limit.values = []lua.LValue{t.RawGetString("offset"), t.RawGetString("count")}
 	}
+	words := []string{"LIMIT", "0", "-1"}
+	for i, v := range limit.values {
+		if v != lua.LNil {
+			words[i+1] = limit.whole(i)
+		}
+	}
+	call.words = append(call.words, words...)
 	return call
 }

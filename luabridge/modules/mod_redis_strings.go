@@ -2,6 +2,7 @@ package modules
 
 import (
 	"math"
+	"strconv"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -79,7 +80,16 @@ func (a *redisArgs) kind(i int) string {
 	return ""
 }
 
-func redisGet(a *redisArgs) redisCall { return reading(replyAs(a.kind(1)), "GET", a.text(0)) }
+// as makes of a value what argument i says. In a pipeline it is always a string, ""
+// too.
+func (a *redisArgs) as(i int) redisReply {
+	if a.piped {
+		return replyText
+	}
+	return replyAs(a.kind(i))
+}
+
+func redisGet(a *redisArgs) redisCall { return reading(a.as(1), "GET", a.text(0)) }
 
 func redisMGet(a *redisArgs) redisCall {
 	keys := a.rest(0)
@@ -105,11 +115,17 @@ func redisScan(a *redisArgs) redisCall {
 }
 
 func redisSet(a *redisArgs) redisCall {
-	call := writing(replyText, "SET", a.text(0), a.text(1))
+	call := writing(replyText, "SET", a.text(0), a.value(1))
 	switch v := a.at(2).(type) {
 	case *lua.LNilType:
 	case lua.LNumber:
 		call.words = append(call.words, a.seconds(2, float64(v))...)
+	case lua.LString:
+		f, err := strconv.ParseFloat(string(v), 64)
+		if err != nil {
+			a.bad(2, "number of seconds or table")
+		}
+		call.words = append(call.words, a.seconds(2, f)...)
 	case *lua.LTable:
 		if a.piped {
 			a.bad(2, "number of seconds")
@@ -152,11 +168,13 @@ func (a *redisArgs) setOptions(t *lua.LTable) (words []string) {
 		switch v := t.RawGetString(opt.name).(type) {
 		case *lua.LNilType:
 		case lua.LNumber:
-			f := float64(v)
-			if f != math.Trunc(f) || math.Abs(f) >= 1<<53 {
+			f := math.Trunc(float64(v))
+			if !(math.Abs(f) < 1<<53) {
 				a.L.RaiseError("bad argument #%d to %s (%s: whole number expected, got %s)", 2+a.first, a.name, opt.name, budget.Of(a.L).Show(v))
 			}
-			words = append(words, opt.word, number(v))
+			if f > 0 {
+				words = append(words, opt.word, number(lua.LNumber(f)))
+			}
 		default:
 			a.L.RaiseError("bad argument #%d to %s (%s: number expected, got %s)", 2+a.first, a.name, opt.name, v.Type())
 		}

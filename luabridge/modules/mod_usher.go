@@ -21,6 +21,7 @@ var usherModule = Module{
 			Doc: "Lists the servers to choose from: of the request's protocol, up, one a host, in the configuration's order; `{}` when there is none. A drained host is listed to its own users only. " +
 				"With `tag` only hosts with that tag, with `tags` those with all of them, with `host` that host. " +
 				"A service that no server is configured for (doveadm) gets one server of each host. " +
+				"Behind a Dovecot whose own auth server answers, all are of its `director_tag`, by their first tag; without a `director_tag` hosts with tags are listed by `tag`, `tags` and `host` only. " +
 				"Besides `host`, `port` and the like each has `weight`, `tags` (a new list at each read) and `assigned`, the number of users assigned to its host; one whose assignment has ended may count for another minute.",
 			Example: `local usher = require("usher")
 local servers = usher.servers()
@@ -178,22 +179,35 @@ func usherServers(L *lua.LState) int {
 	if c.candidates == nil {
 		c.candidates = c.Query.Candidates(c.Query.Assigned)
 	}
-	list := c.candidates
+	list, all := c.candidates, len(c.candidates)
 	c.filter = serverFilter{}
 	switch f := L.Get(1).(type) {
 	case *lua.LNilType:
 	case *lua.LTable:
 		c.filter = readFilter(L, f)
-		take(L, len(list)*(1+len(c.filter.tags)), 8*len(list))
+		list = c.among(c.Query.Assigned)
+		all = len(list)
+		take(L, all*(1+len(c.filter.tags)), 8*all)
 		list = keep(list, c.filter.wants)
 	default:
 		argError(L, 1, "servers", "table")
 	}
 	if c.tracing() {
-		c.trace("servers -> %d of %d", len(list), len(c.candidates))
+		c.trace("servers -> %d of %d", len(list), all)
 	}
 	L.Push(c.serverList(L, list))
 	return 1
+}
+
+// among are the servers that the last usher.servers chose from. An auth server
+// that gives no director_tag leaves only hosts without tags, but not to a policy
+// that names a tag or a host: it means those.
+func (c *Call) among(assigned string) []*proxy.Entry {
+	q := c.Query
+	if q.Key.Tag == "" && (len(c.filter.tags) > 0 || c.filter.byHost) {
+		return q.View.Candidates(q.Request.Protocol, assigned, q.Request.AddressOnly)
+	}
+	return q.Candidates(assigned)
 }
 
 // maxTags bounds how many tags a filter names.

@@ -18,7 +18,7 @@ var utilModule = Module{
 	Funcs: []Func{
 		{Name: "getenv", Do: utilGetenv,
 			Sig:     `(name: string, default?: any) -> value: any`,
-			Doc:     "The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept in nauthilus_cache as `env:NAME`.",
+			Doc:     "The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept in nauthilus_cache as `env:NAME` until the next reload.",
 			Example: "local util = require(\"nauthilus_util\")\nprint(util.getenv(\"NO_SUCH_VARIABLE\", \"north\")) --> north"},
 		{Name: "get_redis_key", Do: utilRedisKey,
 			Sig:     `(request: table?, key: string) -> key: string`,
@@ -79,7 +79,7 @@ func logFunc(name string, level zapcore.Level) Func {
 		Name: name, Do: logAt(name, level),
 		Sig:     `(logging: table, what: string|table, err?: any)`,
 		Forms:   []string{`(text: string, err?: any)`},
-		Doc:     "Logs a text, or the fields of a table, at level `" + level.String() + "`.",
+		Doc:     "Logs a text, or the fields of a table, those that are tables as JSON, at level `" + level.String() + "`.",
 		Example: "local util = require(\"nauthilus_util\")\nutil." + name + "(request.logging, {site = \"north\"})\nutil." + name + "(\"a text will do\")\nprint(\"logged\") --> logged",
 	}
 }
@@ -145,7 +145,7 @@ func logArgs(L *lua.LState, name string, level zapcore.Level) {
 	case *lua.LTable:
 		for k, x := v.Next(lua.LNil); k != lua.LNil && len(fields) < maxLogs; k, x = v.Next(k) {
 			if k != lua.LString("level") && k != lua.LString("ts") { // the line has them
-				fields = append(fields, zap.String(c.Shown(k.String(), 64), c.Text(L, x)))
+				fields = append(fields, c.logField(L, c.Shown(k.String(), 64), x))
 			}
 		}
 	default:
@@ -155,6 +155,29 @@ func logArgs(L *lua.LState, name string, level zapcore.Level) {
 		fields = append(fields, zap.String("error", c.Text(L, fault)))
 	}
 	c.LogLine(level, fields...)
+}
+
+// logField is a field of a log line: numbers and booleans as they are, tables as
+// JSON, all else as text.
+func (c *Call) logField(L *lua.LState, name string, v lua.LValue) zap.Field {
+	switch v := v.(type) {
+	case lua.LNumber:
+		if s := v.String(); c.Redact(s) == s { // a password may be digits
+			return zap.Float64(name, float64(v))
+		}
+	case lua.LBool:
+		return zap.Bool(name, bool(v))
+	case *lua.LTable:
+		if L.GetMetaField(v, "__tostring") != lua.LNil {
+			break
+		}
+		// Secrets are starred before they are quoted: quoted they might not be known.
+		e := &jsonEncoder{L: L, shown: func(s string) string { return c.Shown(s, MaxText) }}
+		if err := e.value(v, 0); err == nil {
+			return zap.String(name, clip(e.out.String(), MaxText))
+		}
+	}
+	return zap.String(name, c.Text(L, v))
 }
 
 // levelName is a level as Nauthilus writes it.

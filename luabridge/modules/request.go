@@ -39,7 +39,7 @@ func foreignField(name, doc string) requestField {
 var requestFields = []requestField{
 	textField("username", "As the client typed it. Hostile.", func(c *Call) lua.LValue { return lua.LString(c.Query.Request.User) }),
 	textField("account", "The final user name: what the password driver or the upstream made of `username`. Never empty.", account),
-	textField("password", "For filters with `needs_password: true` and password drivers; `\"\"` for others.", password),
+	textField("password", "For filters and features with `needs_password: true`, and password drivers; `\"\"` for others.", password),
 	textField("protocol", "`imap`, `pop3`, `smtp`, `lmtp` or `sieve`, as backends have it: submission is `smtp`, managesieve `sieve`.", func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Protocol) }),
 	textField("service", "Who asks: `dovecot` or `nginx`.", func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Adapter) }),
 	textField("method", "The mechanism, in lower case: `plain`, `login` …", func(c *Call) lua.LValue { return lua.LString(c.Query.Request.Method) }),
@@ -124,7 +124,7 @@ func RequestTypes() []Type {
 
 func empty(*Call) lua.LValue { return emptyText }
 
-// password is shown only to filters whose configuration says needs_password.
+// password is shown only to filters and features whose configuration says needs_password.
 func password(c *Call) lua.LValue {
 	if !c.ShowPassword {
 		return emptyText

@@ -134,9 +134,9 @@ func (c *Call) withDrained(L *lua.LState, list []*proxy.Entry, assigned string) 
 			return list
 		}
 	}
-	listed := c.Query.Candidates(assigned)
+	listed := c.among(assigned)
 	take(L, len(listed), 8*len(listed))
-	if contains(c.Query.Candidates(""), h) {
+	if contains(c.among(""), h) {
 		return list // whoever left it out, left it out on purpose
 	}
 	for _, e := range listed {

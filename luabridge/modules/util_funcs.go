@@ -12,7 +12,8 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// utilGetenv keeps what it found, or the default, in nauthilus_cache for good.
+// utilGetenv keeps what it found, or the default, in nauthilus_cache until the
+// next reload.
 func utilGetenv(L *lua.LState) int {
 	name, ok := L.Get(1).(lua.LString)
 	if !ok {
@@ -52,6 +53,18 @@ func utilGetenv(L *lua.LState) int {
 }
 
 const envPrefix = "env:"
+
+// ForgetEnv forgets what getenv keeps: another configuration may name other
+// variables.
+func (s *Store) ForgetEnv() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.entries {
+		if strings.HasPrefix(key, envPrefix) {
+			s.remove(key)
+		}
+	}
+}
 
 func utilRedisKey(L *lua.LState) int {
 	var key string

@@ -3,6 +3,7 @@ package modules
 import (
 	"math"
 	"strconv"
+	"strings"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -16,6 +17,36 @@ func number(n lua.LNumber) string {
 		return strconv.FormatInt(int64(f), 10)
 	}
 	return strconv.FormatFloat(f, 'g', 14, 64)
+}
+
+// numberOf is a number, or that of a text: what scripts read of the environment
+// or of Redis is text, and Nauthilus takes it.
+func numberOf(v lua.LValue) (lua.LNumber, bool) {
+	switch v := v.(type) {
+	case lua.LNumber:
+		return v, true
+	case lua.LString:
+		if len(v) > maxNumber {
+			return 0, false
+		}
+		f, err := strconv.ParseFloat(strings.TrimSpace(string(v)), 64)
+		return lua.LNumber(f), err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
+	}
+	return 0, false
+}
+
+// maxNumber is the longest text that is read as a number, in bytes.
+const maxNumber = 64
+
+// textOf is a text, or a number as Lua writes it, as Nauthilus takes both.
+func textOf(v lua.LValue) (lua.LString, bool) {
+	switch v := v.(type) {
+	case lua.LString:
+		return v, true
+	case lua.LNumber:
+		return lua.LString(v.String()), true
+	}
+	return "", false
 }
 
 // TypeOf is the name of a userdata's type, as it stands in its metatable.

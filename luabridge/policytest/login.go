@@ -12,9 +12,10 @@ import (
 	"usher/proxy"
 )
 
-// readLogin makes a request of what a test says of it.
-func readLogin(kind string, t *lua.LTable) (*proxy.Request, error) {
-	r := &proxy.Request{
+// readLogin makes a request of what a test says of it. The account is "" where it
+// is the user's name as typed.
+func readLogin(kind string, t *lua.LTable) (r *proxy.Request, account string, err error) {
+	r = &proxy.Request{
 		Adapter: "dovecot", Service: "imap", Method: "plain", Session: "test", Password: proxy.NewSecret("secret"),
 		Client: netip.MustParseAddrPort("192.0.2.7:49152"), Local: netip.MustParseAddrPort("198.51.100.1:143"),
 	}
@@ -33,7 +34,7 @@ func readLogin(kind string, t *lua.LTable) (*proxy.Request, error) {
 		return nil
 	}
 	texts := map[string]*string{
-		"user": &r.User, "protocol": &r.Service, "method": &r.Method, "session": &r.Session,
+		"user": &r.User, "account": &account, "protocol": &r.Service, "method": &r.Method, "session": &r.Session,
 		"client_host": &r.ClientHost, "client_id": &r.ClientID,
 	}
 	for _, f := range fields(t) {
@@ -58,19 +59,19 @@ func readLogin(kind string, t *lua.LTable) (*proxy.Request, error) {
 					r.Password = proxy.NewSecret(wrongPassword)
 				}
 			default:
-				return nil, unknown(kind+" has no", f.name, append(keys(texts), "client_ip", "local_ip", "secured", "password", "authenticated"))
+				return nil, "", unknown(kind+" has no", f.name, append(keys(texts), "client_ip", "local_ip", "secured", "password", "authenticated"))
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s.%s: %w", kind, f.name, err)
+			return nil, "", fmt.Errorf("%s.%s: %w", kind, f.name, err)
 		}
 	}
 	if r.User == "" {
-		return nil, fmt.Errorf("%s needs a user", kind)
+		return nil, "", fmt.Errorf("%s needs a user", kind)
 	}
 	r.Service = strings.ToLower(r.Service)
 	r.Protocol = proxy.ProtocolOf(r.Service)
-	return r, nil
+	return r, account, nil
 }
 
 // A decision is a proxy.Decision as tests have it, and how it came about.
@@ -79,9 +80,10 @@ type decision struct {
 	trace []string
 }
 
-// handle lets the pipeline decide on a request.
-func (w *world) handle(ctx context.Context, r *proxy.Request) (*decision, error) {
-	w.trace = nil
+// handle lets the pipeline decide on a request of a user whose final name is
+// account, or, where that is "", as typed.
+func (w *world) handle(ctx context.Context, r *proxy.Request, account string) (*decision, error) {
+	w.trace, w.account = nil, account
 	d := w.pipeline.Handle(ctx, r)
 	if names := w.missing.take(); names != nil {
 		return nil, fmt.Errorf("the policy asked for what this test does not give: %s", strings.Join(names, "; "))

@@ -210,11 +210,11 @@ func (s *suite) login(kind string) lua.LGFunction {
 		if !ok {
 			L.RaiseError("%s: expected a table like {user = \"alice@example.org\"}", kind)
 		}
-		r, err := readLogin(kind, t)
+		r, account, err := readLogin(kind, t)
 		if err != nil {
 			L.RaiseError("%s", err)
 		}
-		d, err := s.world.handle(s.ctx, r)
+		d, err := s.world.handle(s.ctx, r, account)
 		if err != nil {
 			L.RaiseError("%s", err)
 		}

@@ -1,6 +1,7 @@
 package policytest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type world struct {
 	turns   modules.Rotation
 	missing notGiven
 	trace   []string
+	account string // final user name of the request that runs; "": as typed
 
 	server *miniredis.Miniredis // nil: none
 	redis  *modules.Redis
@@ -232,7 +234,7 @@ func (w *world) buildPipeline(ctx context.Context) error {
 	}
 	attributes, _ := w.given.plain["host_attributes"].([]string)
 	w.pipeline, err = proxy.New(proxy.Options{
-		Verifier: verifier{}, Director: traced{director, w}, Backends: w, Names: w, Assignments: w.store, Recorder: silent{},
+		Verifier: verifier{w}, Director: traced{director, w}, Backends: w, Names: w, Assignments: w.store, Recorder: silent{},
 		Affinity: proxy.AffinityMode(mode), KeyScope: affinity.ByUser, DenyUnlisted: unlisted, HostAttributes: attributes,
 	})
 	return err
@@ -242,7 +244,7 @@ func (w *world) buildPipeline(ctx context.Context) error {
 func (w *world) others(key string) (list []luabridge.Script) {
 	scripts, _ := w.given.plain[key].([]luabridge.Filter)
 	for _, f := range scripts {
-		list = append(list, luabridge.Script{Name: f.Name, Path: f.Path, Text: f.Text})
+		list = append(list, luabridge.Script{Name: f.Name, Path: f.Path, Text: f.Text, NeedsPassword: f.NeedsPassword})
 	}
 	return list
 }
@@ -308,13 +310,18 @@ func (silent) PolicyRan(time.Duration, bool, error)    {}
 // byte that no login's password has.
 const wrongPassword = "\x00wrong"
 
-// verifier takes every other password.
-type verifier struct{}
+// verifier takes every other password, and knows every user.
+type verifier struct{ w *world }
 
 // Verify implements proxy.Verifier.
-func (verifier) Verify(_ context.Context, r *proxy.Request) (proxy.Identity, error) {
+func (v verifier) Verify(ctx context.Context, r *proxy.Request) (proxy.Identity, error) {
 	if r.Password.Reveal() == wrongPassword {
 		return proxy.Identity{}, &proxy.Denial{By: "passdb:test", Reason: proxy.BadPassword}
 	}
-	return proxy.Identity{User: r.User, Driver: "test", Verified: true}, nil
+	return v.Find(ctx, r)
+}
+
+// Find implements proxy.Finder.
+func (v verifier) Find(_ context.Context, r *proxy.Request) (proxy.Identity, error) {
+	return proxy.Identity{User: cmp.Or(v.w.account, r.User), Driver: "test", Verified: true}, nil
 }

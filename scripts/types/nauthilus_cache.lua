@@ -8,7 +8,8 @@
 nauthilus_cache = {}
 
 ---Keeps a value under a key, for `ttl` whole seconds; without `ttl`, or with one under 1, for good. Tables are copied;
----functions, userdata and nil raise an error. Keys have 1024 bytes at most, values 4 MiB.
+---functions and userdata raise an error. A nil is kept too: `cache_exists` says so. Keys have 1024 bytes at most, values 4
+---MiB.
 ---
 ---```lua
 ---local cache = require("nauthilus_cache")
@@ -16,7 +17,7 @@ nauthilus_cache = {}
 ---print(cache.cache_get("site:alice").name) --> north
 ---```
 ---@param key string|number
----@param value string|number|boolean|table
+---@param value string|number|boolean|table|nil
 ---@param ttl? number
 ---@return "OK" ok
 function nauthilus_cache.cache_set(key, value, ttl) end
@@ -43,7 +44,7 @@ function nauthilus_cache.cache_get(key) end
 ---@return boolean deleted
 function nauthilus_cache.cache_delete(key) end
 
----Returns whether there is such a key; a value may be false.
+---Returns whether there is such a key; a value may be false or nil.
 ---
 ---```lua
 ---local cache = require("nauthilus_cache")
@@ -107,7 +108,7 @@ function nauthilus_cache.cache_pop_all(key) end
 ---@return string[] keys
 function nauthilus_cache.cache_keys() end
 
----Returns the number of entries; those whose end has come may still be counted for a while.
+---Returns the number of entries.
 ---
 ---```lua
 ---local cache = require("nauthilus_cache")

@@ -15,16 +15,17 @@ nauthilus_misc = {}
 ---@return string name
 function nauthilus_misc.get_country_name(code) end
 
----Waits a random time of min to max milliseconds, which it returns. The wait ends with the request's time: then it raises an
----error.
+---Waits a random time of min to less than max milliseconds, which it returns; nil and a text where max is not the greater.
+---The wait ends with the request's time: then it raises an error.
 ---
 ---```lua
 ---local misc = require("nauthilus_misc")
----print(misc.wait_random(1, 1)) --> 1
+---print(misc.wait_random(1, 2)) --> 1
 ---```
----@param min integer
----@param max integer
----@return integer waited
+---@param min number
+---@param max number
+---@return integer? waited
+---@return string? err
 function nauthilus_misc.wait_random(min, max) end
 
 ---The address as it is normally written: usher has no networks by which Nauthilus would group addresses. What is no address

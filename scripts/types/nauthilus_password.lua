@@ -1,7 +1,7 @@
 ---@meta nauthilus_password
 -- Written by make generate: do not edit.
 
----Compares passwords and looks at them. A filter sees the password only with `needs_password: true`.
+---Compares passwords and looks at them. A filter or feature sees the password only with `needs_password: true`.
 ---@class nauthilus_passwordlib
 nauthilus_password = {}
 
@@ -20,7 +20,7 @@ nauthilus_password = {}
 ---@return string? err
 function nauthilus_password.compare_passwords(hash, password) end
 
----Whether a password has as many characters of each kind as the policy wants.
+---Whether a password has as many characters of each kind, and in all as many bytes, as the policy wants.
 ---
 ---```lua
 ---local password = require("nauthilus_password")

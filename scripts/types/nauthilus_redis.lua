@@ -9,7 +9,8 @@
 ---means the default too. A function returns nil and a text when it fails, `"redis: nil"` where there is no such key, field
 ---or member. A call ends after three quarters of what is left of `director.timeout`, so that the policy can still decide. Of
 ---a server that answered nobody for a while one call at a time waits, and the others fail at once. Reads are tried again on
----a new connection, writes never. Values are strings, numbers (whole ones are written plainly) or booleans (1 and 0).
+---a new connection, writes never. Values are strings, numbers (written without an exponent), booleans (1 and 0) or nil (an
+---empty text). An empty table of keys or values is no error: nothing is asked.
 ---@class nauthilus_redislib
 nauthilus_redis = {}
 
@@ -608,7 +609,8 @@ function nauthilus_redis.redis_zrange(handle, key, from, to) end
 ---@return string? err
 function nauthilus_redis.redis_zrevrange(handle, key, from, to) end
 
----The members with a score from `min` to `max`, the lowest first; with `limit` only some of them.
+---The members with a score from `min` to `max`, the lowest first; with `limit` only some of them. Offset and count may be
+---two numbers too.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
@@ -619,10 +621,11 @@ function nauthilus_redis.redis_zrevrange(handle, key, from, to) end
 ---@param key string
 ---@param min number|string
 ---@param max number|string
----@param limit? {offset?: integer, count?: integer}
+---@param limit? integer|{offset?: integer, count?: integer}
+---@param count? integer
 ---@return string[]? members
 ---@return string? err
-function nauthilus_redis.redis_zrangebyscore(handle, key, min, max, limit) end
+function nauthilus_redis.redis_zrangebyscore(handle, key, min, max, limit, count) end
 
 ---Puts values before a list, one after the other, and returns its length.
 ---
@@ -706,7 +709,8 @@ function nauthilus_redis.redis_lrange(handle, key, from, to) end
 function nauthilus_redis.redis_llen(handle, key) end
 
 ---Gives Redis a script of up to 256 KiB, which `redis_run_script` then runs by its name. The name is kept, for all requests
----until the next reload, even where the server is away just now. At most 256 names.
+---until the next reload, even where the server is away just now. At most 256 names. Without a name Redis gets it, and it is
+---run by its `sha1` in Redis alone.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
@@ -716,14 +720,14 @@ function nauthilus_redis.redis_llen(handle, key) end
 ---```
 ---@param handle any
 ---@param source string
----@param name string
+---@param name? string
 ---@return string? sha1
 ---@return string? err
 function nauthilus_redis.redis_upload_script(handle, source, name) end
 
 ---Runs a script in Redis, in one step that nobody comes between: the one that was uploaded under `name`, or, where that is
----`""`, `source`. A Redis that has forgotten it gets it again. In a Cluster all keys must share a slot. `args` is a table,
----or several values.
+---`""` or nil, `source`. A Redis that has forgotten it gets it again. In a Cluster all keys must share a slot. `args` is a
+---table, or several values.
 ---
 ---```lua
 ---local redis = require("nauthilus_redis")
@@ -735,7 +739,7 @@ function nauthilus_redis.redis_upload_script(handle, source, name) end
 ---```
 ---@param handle any
 ---@param source string
----@param name string
+---@param name string?
 ---@param keys string[]
 ---@param args any
 ---@param ... any

@@ -7,7 +7,7 @@
 nauthilus_util = {}
 
 ---The environment variable, if `director.env` names it and it is set; else the default. The answer, the default too, is kept
----in nauthilus_cache as `env:NAME`.
+---in nauthilus_cache as `env:NAME` until the next reload.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
@@ -130,7 +130,7 @@ function nauthilus_util.get_current_timestamp() end
 ---@return boolean yes
 function nauthilus_util.is_routable_ip(ip) end
 
----Logs a text, or the fields of a table, at level `debug`.
+---Logs a text, or the fields of a table, those that are tables as JSON, at level `debug`.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
@@ -144,7 +144,7 @@ function nauthilus_util.is_routable_ip(ip) end
 ---@overload fun(text: string, err?: any)
 function nauthilus_util.log_debug(logging, what, err) end
 
----Logs a text, or the fields of a table, at level `info`.
+---Logs a text, or the fields of a table, those that are tables as JSON, at level `info`.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
@@ -158,7 +158,7 @@ function nauthilus_util.log_debug(logging, what, err) end
 ---@overload fun(text: string, err?: any)
 function nauthilus_util.log_info(logging, what, err) end
 
----Logs a text, or the fields of a table, at level `info`.
+---Logs a text, or the fields of a table, those that are tables as JSON, at level `info`.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
@@ -172,7 +172,7 @@ function nauthilus_util.log_info(logging, what, err) end
 ---@overload fun(text: string, err?: any)
 function nauthilus_util.log_notice(logging, what, err) end
 
----Logs a text, or the fields of a table, at level `warn`.
+---Logs a text, or the fields of a table, those that are tables as JSON, at level `warn`.
 ---
 ---```lua
 ---local util = require("nauthilus_util")
@@ -186,7 +186,7 @@ function nauthilus_util.log_notice(logging, what, err) end
 ---@overload fun(text: string, err?: any)
 function nauthilus_util.log_warn(logging, what, err) end
 
----Logs a text, or the fields of a table, at level `error`.
+---Logs a text, or the fields of a table, those that are tables as JSON, at level `error`.
 ---
 ---```lua
 ---local util = require("nauthilus_util")

@@ -6,7 +6,7 @@
 ---@class nauthilus_request
 ---@field username string As the client typed it. Hostile.
 ---@field account string The final user name: what the password driver or the upstream made of `username`. Never empty.
----@field password string For filters with `needs_password: true` and password drivers; `""` for others.
+---@field password string For filters and features with `needs_password: true`, and password drivers; `""` for others.
 ---@field protocol string `imap`, `pop3`, `smtp`, `lmtp` or `sieve`, as backends have it: submission is `smtp`, managesieve `sieve`.
 ---@field service string Who asks: `dovecot` or `nginx`.
 ---@field method string The mechanism, in lower case: `plain`, `login` …

@@ -27,9 +27,11 @@ usher = {}
 
 ---Lists the servers to choose from: of the request's protocol, up, one a host, in the configuration's order; `{}` when there
 ---is none. A drained host is listed to its own users only. With `tag` only hosts with that tag, with `tags` those with all
----of them, with `host` that host. A service that no server is configured for (doveadm) gets one server of each host. Besides
----`host`, `port` and the like each has `weight`, `tags` (a new list at each read) and `assigned`, the number of users
----assigned to its host; one whose assignment has ended may count for another minute.
+---of them, with `host` that host. A service that no server is configured for (doveadm) gets one server of each host. Behind
+---a Dovecot whose own auth server answers, all are of its `director_tag`, by their first tag; without a `director_tag` hosts
+---with tags are listed by `tag`, `tags` and `host` only. Besides `host`, `port` and the like each has `weight`, `tags` (a
+---new list at each read) and `assigned`, the number of users assigned to its host; one whose assignment has ended may count
+---for another minute.
 ---
 ---```lua
 ---local usher = require("usher")
