@@ -195,9 +195,14 @@ func TestRedis_Gates(t *testing.T) {
 	q := query("dry")
 	q.DryRun = true
 	direct(t, d, q)
-	// A name that nobody has uploaded is nothing that a dry run could know.
-	if err := newDirector(t, inFilter(same+`local v, err = r.redis_run_script(h, "", "X", {}, {}) if err then error(err) end`), with).Probed(); err != nil {
-		t.Error(err)
+	// What an init script would have uploaded or registered no dry run can know.
+	for _, call := range []string{`redis_run_script(h, "", "X", {}, {})`, `get_redis_connection("x")`} {
+		if err := newDirector(t, inFilter(same+`local v, err = r.`+call+` if err then error(err) end`), with).Probed(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := newDirector(t, inFilter(`assert(nauthilus_redis.get_redis_connection("default"))`), withRedis(t, modules.RedisOptions{})).Probed(); err == nil {
+		t.Error("no server is configured, and nobody says so")
 	}
 	direct(t, d, query("after"))
 	if m.Exists("dry") || !m.Exists("after") {

@@ -69,7 +69,7 @@ func TestSmallModules(t *testing.T) {
 		local equal, err = pw.compare_passwords("$6$rounds=1000000$saltsalt$" .. ("a"):rep(86), ("x"):rep(1025))
 		assert(equal == false and err == "a password of 1025 bytes; a slow hash is made of at most 1024", err)
 		assert(otel.is_enabled() == false and next(otel.baggage_all()) == nil and type(otel.semconv.db_attrs({})) == "table")
-		local a, b = otel.tracer("t"):with_span("s", function(span) span:set_attribute("k", 1) span:finish() return 1, 2 end)
+		local a, b = otel.tracer("t"):with_span("s", function(span) span:set_attribute("k", 1) span["end"](span) span:finish() return 1, 2 end)
 		assert(a == 1 and b == 2)
 		nauthilus_psnet.register_connection_target("x", "remote", "y")
 		for _, name in ipairs({"mail", "ldap", "soft_whitelist", "brute_force"}) do assert(next(require("nauthilus_" .. name)) == nil) end`,

@@ -170,11 +170,11 @@ func (p *Passdb) List(ctx context.Context, mask string, yield func(user string) 
 				s.call.Shown(results[0].String(), 64), results[1].Type())
 		}
 		for i := 1; i <= list.Len(); i++ {
-			user, ok := list.RawGetInt(i).(lua.LString)
-			if !ok || proxy.ValidUser(string(user)) != nil {
+			user := lua.LVAsString(list.RawGetInt(i)) // or a number: there are such names
+			if proxy.ValidUser(user) != nil {
 				return fmt.Errorf("%s: %s: element %d is no user name", p.unit.name, entryAccounts, i)
 			}
-			users = append(users, strings.Clone(string(user)))
+			users = append(users, strings.Clone(user))
 		}
 		return nil
 	})

@@ -162,9 +162,15 @@ func TestPassdb_List(t *testing.T) {
 		}
 	}
 	p := newPassdb(t, `function nauthilus_backend_verify_password() end
-		function nauthilus_backend_list_accounts() local t = {} for i = 1, 200000 do t[i] = "user" .. i end return 0, t end`)
-	n := 0
-	if err := p.List(context.Background(), "", func(string) bool { n++; return true }); err != nil || n != 200000 {
-		t.Errorf("many users: %d, %v", n, err)
+		function nauthilus_backend_list_accounts() local t = {1001} for i = 2, 200000 do t[i] = "user" .. i end return 0, t end`)
+	n, first := 0, ""
+	each := func(user string) bool {
+		if n++; n == 1 {
+			first = user
+		}
+		return true
+	}
+	if err := p.List(context.Background(), "", each); err != nil || n != 200000 || first != "1001" {
+		t.Errorf("many users: %d, %s, %v", n, first, err)
 	}
 }

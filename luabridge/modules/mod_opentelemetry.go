@@ -60,6 +60,9 @@ var otelModule = Module{
 			semconv.RawSetString(f.Name, L.NewFunction(pushTable))
 		}
 		t.RawSetString("semconv", constant(L, semconvType, semconv))
+		// Nauthilus' other name of finish, which Lua can't call plainly: span["end"](span).
+		methods := L.GetField(L.GetTypeMetatable(spanType), "__index").(*lua.LTable)
+		methods.RawSetString("end", L.NewFunction(nothing))
 	},
 }
 

@@ -42,6 +42,10 @@ func getRedisConnection(L *lua.LState) int {
 		L.RaiseError("%s: director.network is false, so that policies reach no network", redisName)
 	}
 	p, err := c.redis().pool(name)
+	if err != nil && name != defaultPool && c.Query.DryRun {
+		// The init script that registers it may not have run yet.
+		_, _, err = c.reach(L, redisName, redisPatience, func() string { return "connection " + clip(name, 64) })
+	}
 	if err != nil {
 		return redisReturn(L, lua.LNil, err)
 	}
