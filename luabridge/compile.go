@@ -45,6 +45,9 @@ func ReadScript(path string) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
+	if !info.Mode().IsRegular() { // others may never end
+		return Script{}, fmt.Errorf("%s: not a regular file", path)
+	}
 	if info.Size() > maxScript {
 		return Script{}, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), maxScript)
 	}

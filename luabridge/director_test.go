@@ -149,3 +149,12 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 		})
 	}
 }
+
+// A file that never ends is none.
+func TestReadScript_NotRegular(t *testing.T) {
+	for _, path := range []string{"/dev/zero", t.TempDir()} {
+		if _, err := ReadScript(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -140,3 +140,25 @@ func TestInit(t *testing.T) {
 		t.Errorf("again: %+v", v.Logs)
 	}
 }
+
+// An init script that registered its pools and failed then, since Redis was away,
+// gets on when it is run again.
+func TestInit_PoolsAgain(t *testing.T) {
+	m, redis := withMini(t)
+	m.SetError("LOADING")
+	d := newDirector(t, inFilter(""), redis, func(o *Options) {
+		o.Init = []Script{{Name: "init", Path: "init.lua", Text: `function nauthilus_run_hook()
+			assert(nauthilus_redis.register_redis_pool("other", "standalone", {address = "192.0.2.1:6379", password = "p"}))
+			assert(not nauthilus_redis.register_redis_pool("other", "standalone", {address = "192.0.2.1:6379", password = "p"}), "twice")
+			assert(not nauthilus_redis.register_redis_pool("other", "standalone", {address = "192.0.2.2:6379"}), "another")
+			assert(nauthilus_redis.redis_upload_script("default", "return 1", "one"))
+		end`}}
+	})
+	if err := d.RunInit(t.Context()); err == nil || !strings.Contains(err.Error(), "LOADING") {
+		t.Errorf("while Redis is away: %v", err)
+	}
+	m.SetError("")
+	if err := d.RunInit(t.Context()); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}

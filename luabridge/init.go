@@ -21,6 +21,9 @@ const (
 // have failed. Calls must not overlap.
 func (d *Director) RunInit(ctx context.Context) error {
 	var faults []error
+	if d.opt.Deps.Redis != nil {
+		d.opt.Deps.Redis.Again()
+	}
 	for i := range d.inits {
 		if d.initRan[i] {
 			continue

@@ -2,8 +2,11 @@ package luabridge
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,6 +23,8 @@ func TestUtil(t *testing.T) {
 		local u = require("nauthilus_util")
 		assert(u.getenv("USHER_TEST_SITE", "d") == "north" and nauthilus_cache.cache_get("env:USHER_TEST_SITE") == "north")
 		assert(u.getenv("USHER_TEST_HIDDEN", "d") == "d" and nauthilus_cache.cache_get("env:USHER_TEST_HIDDEN") == "d")
+		nauthilus_cache.cache_set("env:USHER_TEST_SITE", request.username)
+		assert(u.getenv("USHER_TEST_SITE", "d") == "north", "a user's words for a variable")
 		assert(u.get_redis_key(request, "k") == "usher:k" and u.get_redis_key(nil, "k") == "k" and u.get_redis_key({}, "k") == "k")
 		assert(u.exists_in_table({a = "x"}, "x") and not u.exists_in_table({"x"}, "y"))
 		assert(u.table_length({1, a = 2}) == 2 and u.table_length({}) == 0)
@@ -61,6 +66,8 @@ func TestSmallModules(t *testing.T) {
 		ok, err = pw.compare_passwords("{PLAIN}a", ("a"):rep(5000))
 		assert(ok == false and err == "a password or hash of over 4096 bytes")
 		assert(pw.compare_passwords("{PLAIN}a", "a") == true)
+		local equal, err = pw.compare_passwords("$6$rounds=1000000$saltsalt$" .. ("a"):rep(86), ("x"):rep(1025))
+		assert(equal == false and err == "a password of 1025 bytes; a slow hash is made of at most 1024", err)
 		assert(otel.is_enabled() == false and next(otel.baggage_all()) == nil and type(otel.semconv.db_attrs({})) == "table")
 		local a, b = otel.tracer("t"):with_span("s", function(span) span:set_attribute("k", 1) span["end"](span) span:finish() return 1, 2 end)
 		assert(a == 1 and b == 2)
@@ -197,7 +204,44 @@ func TestHTTPResponse(t *testing.T) {
 	}
 }
 
-// What getenv kept is forgotten at a reload: director.env may name more.
+// No label of a metric is somebody's password.
+func TestPrometheus_Secret(t *testing.T) {
+	r := prometheus.NewRegistry()
+	d := newDirector(t, "", func(o *Options) {
+		o.Deps.Prom = modules.NewPrometheus(r)
+		o.Filters = []Filter{{Name: "f", Path: "f.lua", WhenAuthenticated: true, NeedsPassword: true, Text: inFilter(`
+			nauthilus_prometheus.create_counter_vec("c", "of " .. request.password, {"l"})
+			nauthilus_prometheus.increment_counter("c", {l = request.password})`)}}
+	})
+	direct(t, d, query("alice"))
+	all, err := r.Gather()
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	if got := all[0].String(); strings.Contains(got, "s3cret") || !strings.Contains(got, "********") {
+		t.Error(got)
+	}
+}
+
+// Where there is no place to hash a password nobody says that it is wrong.
+func TestPassword_Overload(t *testing.T) {
+	w := passdb.NewWorkers()
+	free, all := make(chan struct{}), sync.WaitGroup{}
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() { _ = w.Do(t.Context(), func() { <-free }) })
+	}
+	time.Sleep(20 * time.Millisecond)
+	d := newDirector(t, inFilter(`
+		if not nauthilus_password.compare_passwords("$6$saltsalt$" .. ("a"):rep(86), "x") then usher.deny() end`),
+		func(o *Options) { o.Deps.Workers, o.Limits.Time = w, 200*time.Millisecond })
+	if fault := askFault(t, d, query("alice")); !strings.Contains(fault.Error(), "too many passwords to hash") {
+		t.Error(fault)
+	}
+	close(free)
+	all.Wait()
+}
+
+// A default that getenv kept is forgotten at a reload: director.env may name less.
 func TestGetenv_Reload(t *testing.T) {
 	t.Setenv("USHER_TEST_SITE", "north")
 	store := modules.NewStore()
@@ -207,9 +251,9 @@ func TestGetenv_Reload(t *testing.T) {
 			nauthilus_builtin.custom_log_add("site", nauthilus_util.getenv("USHER_TEST_SITE", "none"))`, query("alice"),
 			func(o *Options) { o.Deps.Cache, o.Deps.Env = store, env }).Logs[0].Value
 	}
-	before, kept := site(), site("USHER_TEST_SITE")
+	before, named, kept := site(), site("USHER_TEST_SITE"), site()
 	store.ForgetEnv()
-	if after := site("USHER_TEST_SITE"); before != "none" || kept != "none" || after != "north" || store.Len() != 2 {
-		t.Errorf("%s, %s, %s, %d entries", before, kept, after, store.Len())
+	if after := site(); before != "none" || named != "north" || kept != "north" || after != "none" || store.Len() != 2 {
+		t.Errorf("%s, %s, %s, %s, %d entries", before, named, kept, after, store.Len())
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"usher/luabridge/modules"
+	"usher/proxy"
 	"usher/proxy/passdb"
 )
 
@@ -74,7 +75,7 @@ var goWords = regexp.MustCompile(`runtime error|goroutine|reflect|interface conv
 // Every function of every module takes whatever a script gives it: no panic of
 // Go's, no more time and memory than was paid for, and errors in Lua's own words.
 func TestNastyArguments(t *testing.T) {
-	rounds, full := 12, 0
+	rounds, full := 1+12/slowed, 0
 	if s, err := strconv.Atoi(os.Getenv("USHER_NASTY")); err == nil {
 		rounds, full = s, len(nasty) // each argument alone as well: minutes
 	}
@@ -147,18 +148,28 @@ func TestNastyArguments(t *testing.T) {
 				}
 				return s + ")"
 			}
-			steps = 0
-			mini.FlushAll()
-			runtime.ReadMemStats(&before)
-			began := time.Now()
-			v, err := d.Direct(context.Background(), q)
-			took := time.Since(began)
-			runtime.ReadMemStats(&after)
-			if limit := 100*time.Millisecond + time.Duration(steps)*200*time.Nanosecond; took > limit && !waits(c.name) {
-				t.Errorf("%s: took %v, of %d steps; error %v", what(), took, steps, err)
+			var v proxy.Verdict
+			var err error
+			var took, limit time.Duration
+			for range 3 { // a busy machine is slow once, not each time
+				steps = 0
+				mini.FlushAll()
+				q.Request.Notes = nil
+				runtime.ReadMemStats(&before)
+				began := time.Now()
+				v, err = d.Direct(context.Background(), q)
+				took = time.Since(began)
+				runtime.ReadMemStats(&after)
+				limit = slowed * (100*time.Millisecond + time.Duration(steps)*200*time.Nanosecond)
+				if waits(c.name) {
+					limit = 500 * time.Millisecond // the deadline is 300
+				}
+				if took <= limit {
+					break
+				}
 			}
-			if took > 500*time.Millisecond {
-				t.Errorf("%s: took %v, and the deadline is 300ms", what(), took)
+			if took > limit {
+				t.Errorf("%s: took %v, of %d steps; error %v", what(), took, steps, err)
 			}
 			if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
 				t.Errorf("%s: allocated %d MiB", what(), used>>20)

@@ -19,7 +19,7 @@ end
 function nauthilus_call_filter(request)
   local user, protocol = request.account:lower(), request.protocol
   local home, err = redis.redis_get("default", prefix .. user)
-  if not home and err ~= "redis: nil" then return to(nil, "redis: " .. tostring(err)) end
+  if not home and err ~= "redis: nil" then return to(nil, tostring(err)) end
   local server = home and usher.first(usher.servers({host = home}))
   for _, s in ipairs(home and not server and nauthilus_backend.get_backend_servers() or {}) do
     if s.host == home and protocol ~= "smtp" then return to(nil, home .. " has no " .. protocol .. " now") end
@@ -28,7 +28,7 @@ function nauthilus_call_filter(request)
   if not server or not notes[protocol] or request.no_auth then return to(server, "no server is up") end
   if server.host ~= home then
     home, err = redis.redis_run_script("default", claim, "", {prefix .. user}, home or "", server.host)
-    if not home then return to(nil, "redis: " .. tostring(err)) end
+    if not home then return to(nil, tostring(err)) end
     server = usher.first(usher.servers({host = home}))
   end
   if life > 0 then redis.redis_expire("default", prefix .. user, life) end

@@ -42,7 +42,7 @@ func gauge(t *testing.T, u *servers.Usher, name string) float64 {
 // answered, each its own, while one floods without ever reading and others leave
 // in the middle; and nothing is left behind when they are gone.
 func TestCrowd(t *testing.T) {
-	r := startDirectorRig(t)
+	r := startDirectorRig(t, "")
 	before := gauge(t, r.usher, "go_goroutines")
 
 	clients := make([]*servers.AuthClient, crowd)

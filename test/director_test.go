@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -98,7 +100,9 @@ func listenEverywhere(t *testing.T, ips ...string) (port string) {
 	return ""
 }
 
-func startDirectorRig(t *testing.T) *directorRig {
+// startDirectorRig starts a director and an usher before one auth server. more is
+// YAML for usher.
+func startDirectorRig(t *testing.T, more string) *directorRig {
 	t.Helper()
 	port := listenEverywhere(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	users := directorUsers
@@ -123,7 +127,7 @@ backend_server_monitoring:
     - {protocol: imap, host: 127.0.0.2, port: %[5]s}
     - {protocol: imap, host: 127.0.0.3, port: %[5]s, tags: [ssd]}
     - {protocol: imap, host: localhost, port: %[5]s, tags: [named]}
-`, r.sock, d.Auth, r.userdb, d.AuthUser, port))
+`, r.sock, d.Auth, r.userdb, d.AuthUser, port)+more)
 	return r
 }
 
@@ -151,7 +155,7 @@ func (r *directorRig) compare(t *testing.T, user, usher, director string) {
 // director does.
 func TestDirector_SameReplies(t *testing.T) {
 	t.Parallel()
-	r := startDirectorRig(t)
+	r := startDirectorRig(t, "")
 	director, usher := servers.DialAuth(t, r.Login, 4001), servers.DialAuth(t, r.sock, 4002)
 	id := 0
 	ask := func(t *testing.T, lines string) (fromDirector, fromUsher string) {
@@ -184,10 +188,33 @@ func TestDirector_SameReplies(t *testing.T) {
 	})
 }
 
-// The same for userdb look-ups.
+// A policy that names a tag goes by it where the auth server gives no director_tag;
+// where it gives one, only hosts with that are there.
+func TestDirector_PolicyByTag(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(servers.Dir(t), "route.lua")
+	const text = `function nauthilus_call_filter(request)
+		local server = usher.sticky(usher.servers({tag = "ssd"}))
+		if server then usher.select(server) end
+	end`
+	if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := startDirectorRig(t, "director: {script: "+script+"}\n")
+	usher := servers.DialAuth(t, r.sock, 4003)
+	for i, c := range []struct{ user, want string }{{"plain", "host=127.0.0.3\t"}, {"tagged", "host=127.0.0.3\t"}} {
+		resp := base64.StdEncoding.EncodeToString([]byte("\x00" + c.user + "\x00secret"))
+		usher.Say(fmt.Sprintf("AUTH\t%d\tPLAIN\tservice=imap\tsecured\tlip=127.0.0.1\tlport=143\trip=192.0.2.7\trport=4711\tresp=%s", i+1, resp))
+		if got := usher.Hear(); !strings.Contains(got+"\t", c.want) {
+			t.Errorf("%s: %q, want %q", c.user, got, c.want)
+		}
+	}
+}
+
+// TestDirector_SameReplies for userdb look-ups.
 func TestDirector_SameLookups(t *testing.T) {
 	t.Parallel()
-	r := startDirectorRig(t)
+	r := startDirectorRig(t, "")
 	director, usher := servers.DialUserdb(t, r.Userdb), servers.DialUserdb(t, r.userdb)
 	id := 0
 	for _, user := range append(r.users, "nobody") {

@@ -132,7 +132,7 @@ func authenticate(t *testing.T, c *servers.AuthClient, id int, mech string, clie
 // backend as the configured master user.
 func TestMechanisms(t *testing.T) {
 	t.Parallel()
-	r := startDirectorRig(t)
+	r := startDirectorRig(t, "")
 	c := servers.DialAuth(t, r.sock, 4100)
 	id := 0
 	for mech, client := range mechanisms {

@@ -45,6 +45,9 @@ All of it: docs/policies.md. Exit status 1 if a test fails or none is found.`,
 					if err == nil {
 						err = show(r)
 					}
+					if err == nil && !r.OK() && r.Failed == 0 {
+						err = fmt.Errorf("no test found in %s", strings.Join(args, ", "))
+					}
 					if err != nil {
 						fmt.Fprintln(c.ErrOrStderr(), err)
 					}

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 )
 
@@ -155,8 +156,23 @@ func (t *Table) regex(at int, line []byte) error {
 		return fmt.Errorf("regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 	t.regexes = append(t.regexes, regex{re, uint32(at)})
+	t.regexSteps += max(4, instructions("(?i)"+text)/4)
 	t.lines++
 	return nil
+}
+
+// instructions is how many an expression has when its repetitions are written out:
+// the matcher may have as many states at once.
+func instructions(text string) int {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	p, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(p.Inst)
 }
 
 // regexEnd is where /regex/ ends, behind the second /.

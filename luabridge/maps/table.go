@@ -33,7 +33,9 @@ type Table struct {
 	v4       prefixLengths
 	v6       prefixLengths
 	regexes  []regex
-	lines    int // with a key
+	// regexSteps is how long all of them take for a byte of a key, as Cost counts.
+	regexSteps int
+	lines      int // with a key
 	// Duplicates is how many lines have a key that was there before, and
 	// FirstDuplicate the first one's number. The first line of a key counts.
 	Duplicates, FirstDuplicate int
@@ -67,7 +69,7 @@ func (t *Table) Size() int { return len(t.data) + 5*len(t.slots) }
 // units of ten nanoseconds.
 func (t *Table) Cost(key int) int {
 	key = min(key, MaxKey)
-	return 10 + key/4 + 4*(t.v4.count()+t.v6.count()) + len(t.regexes)*(10+4*key)
+	return 10 + key/4 + 4*(t.v4.count()+t.v6.count()) + 10*len(t.regexes) + t.regexSteps*key
 }
 
 // A Hit is a line that was found.

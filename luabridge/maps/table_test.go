@@ -305,3 +305,17 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+// A key pays for what an expression may cost, not for its length.
+func TestCost_Regexes(t *testing.T) {
+	cost := func(re string) int {
+		table, err := Parse("m", []byte("/"+re+"/ v\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table.Cost(255)
+	}
+	if plain, heavy := cost(`^a+b`), cost(`(.{1,500}){1,2}$`); plain > 2000 || heavy < 50*plain {
+		t.Errorf("a plain one costs %d, a heavy one %d", plain, heavy)
+	}
+}

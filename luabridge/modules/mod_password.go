@@ -3,11 +3,13 @@ package modules
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"time"
 	"unicode"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"usher/proxy"
 	"usher/proxy/passdb"
 )
 
@@ -18,7 +20,7 @@ var passwordModule = Module{
 	Funcs: []Func{
 		{Name: "compare_passwords", Do: comparePasswords,
 			Sig:     `(hash: string, password: string) -> equal: boolean, err: string?`,
-			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text; so is what is longer than 4096 bytes.",
+			Doc:     "Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be read is false, and a text; so is what is longer than 4096 bytes, of slow hashes a password of over 1024. Where too many wait for slow hashes it raises an error: the login is told to try later.",
 			Example: "local password = require(\"nauthilus_password\")\nprint(password.compare_passwords(\"{SHA256}A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEcoeE=\", \"b\")) --> false\tnil"},
 		{Name: "check_password_policy", Do: checkPasswordPolicy,
 			Sig:     `(policy: {min_length?: integer, min_upper?: integer, min_lower?: integer, min_number?: integer, min_special?: integer}, password: string) -> good: boolean`,
@@ -51,6 +53,11 @@ func comparePasswords(L *lua.LState) int {
 	defer cancel()
 	take(L, 1000, 4096)
 	equal, err := passdb.Compare(ctx, c.Workers, hash, plain)
+	if errors.Is(err, proxy.ErrOverload) {
+		// Nobody knows: a script that looks at the first result alone would say that
+		// the password is wrong.
+		L.RaiseError("compare_passwords: %s", err)
+	}
 	L.Push(lua.LBool(equal))
 	if err != nil {
 		L.Push(lua.LString(err.Error()))

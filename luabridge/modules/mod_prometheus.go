@@ -204,7 +204,7 @@ func createMetric(kind string) Func {
 			}
 			if err == nil && !c.Query.DryRun && c.Prom != nil {
 				take(L, 500, 4096)
-				err = c.Prom.create(kind, strings.Clone(metricName), strings.Clone(help), labels)
+				err = c.Prom.create(kind, strings.Clone(metricName), strings.Clone(c.Redact(help)), labels)
 			}
 			if err != nil {
 				L.RaiseError("%s: %s", name, c.Shown(err.Error(), 200))
@@ -296,8 +296,7 @@ func metricOf(L *lua.LState, function, kind string, n int) (*metric, []string) {
 				L.RaiseError("%s: label %s of %s is given twice", function, m.labels[i], name)
 			}
 			set[i] = true
-			text := v.String()
-			values[i] = strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxMetricLabel)]), "?")
+			values[i] = strings.ToValidUTF8(strings.Clone(c.Shown(v.String(), maxMetricLabel)), "?")
 			left++
 		})
 	}

@@ -76,7 +76,8 @@ print(server.assigned) --> 0`,
 			Name: "sticky", Do: usherSticky,
 			Sig: "(servers: nauthilus_backend_server[], key?: string) -> server: nauthilus_backend_server?",
 			Doc: "Returns the server that the user is assigned to if it is in the list, else what `usher.hash` gives for the user; nil when there is none. Is the host up, but not this protocol on it, selecting what is returned tells the user to try later: nobody goes to a second machine. " +
-				"With a `key` (a domain, a family; at most 255 bytes, case does not matter) all logins with that key share one assignment, and the user's own is neither looked at nor changed; the last call counts. A drained host keeps the key's users, unless the filter of the last `usher.servers` leaves it out. A session that goes on prolongs the user's own assignment, not the key's: that lives as long as logins come.",
+				"With a `key` (a domain, a family; at most 255 bytes, case does not matter) all logins with that key share one assignment, and the user's own is neither looked at nor changed; the last call counts. A drained host keeps the key's users, unless the filter of the last `usher.servers` leaves it out. A session that goes on prolongs the user's own assignment, not the key's: that lives as long as logins come. " +
+				"Keys and users' names are of one kind: a user who is called `example.org` has the assignment of the key `example.org`. A policy that sets keys had better set one for each login, with a word before each kind: `\"domain:\" .. domain`, `\"user:\" .. request.account`.",
 			Example: `local usher = require("usher")
 local server = usher.sticky(usher.servers(), "example.org")
 print(server.host == usher.hash("example.org", usher.servers()).host) --> true`,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"sync"
 
 	"usher/proxy"
@@ -151,6 +152,16 @@ func (r *Redis) Close() {
 	all.Wait()
 }
 
+// Again says that init scripts that failed are about to run again: the pools that
+// they registered before may be registered once more as they are.
+func (r *Redis) Again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pools {
+		p.again = true
+	}
+}
+
 // register adds a pool.
 func (r *Redis) register(name string, o *RedisOptions) error {
 	p, err := newRedisPool(o)
@@ -162,6 +173,9 @@ func (r *Redis) register(name string, o *RedisOptions) error {
 	switch {
 	case r.closed:
 		return errRedisClosed
+	case r.pools[name] != nil && r.pools[name].again && reflect.DeepEqual(*o, r.pools[name].made):
+		r.pools[name].again = false
+		return nil
 	case r.pools[name] != nil || name == defaultPool:
 		return errPoolThere
 	case len(r.pools) >= maxRedisPools:

@@ -31,6 +31,8 @@ const (
 // connects when it is asked first, once for all that wait, and again by itself
 // when connections break.
 type redisPool struct {
+	made   RedisOptions
+	again  bool // Redis.Again; guarded by its mu
 	kind   RedisKind
 	opt    valkey.ClientOption
 	unix   map[string]bool   // addresses that are paths
@@ -65,7 +67,7 @@ func newRedisPool(o *RedisOptions) (*redisPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	p := &redisPool{kind: o.kind(), unix: map[string]bool{}, conns: map[*redisConn]struct{}{}, sulks: map[string]redisRefusal{}}
+	p := &redisPool{made: *o, kind: o.kind(), unix: map[string]bool{}, conns: map[*redisConn]struct{}{}, sulks: map[string]redisRefusal{}}
 	p.stars = starsFor(o.Password, o.SentinelPassword)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	multiplex := 2

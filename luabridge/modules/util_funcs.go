@@ -29,16 +29,20 @@ func utilGetenv(L *lua.LState) int {
 	s.mu.Lock()
 	kept, found := s.get(key, now)
 	s.mu.Unlock()
-	if found {
+	v := L.Get(2)
+	text, set := c.LookupEnv(string(name))
+	switch {
+	case set: // whatever is kept: a script's key may be a user's name, and that env:NAME
+		v = lua.LString(text)
+	case found:
 		pushCopy(L, kept.value)
 		return 1
 	}
-	v := L.Get(2)
-	if text, set := c.LookupEnv(string(name)); set {
-		v = lua.LString(text)
-	}
 	switch v.(type) {
 	case lua.LString, lua.LNumber, lua.LBool, *lua.LTable:
+		if found && kept.value == v {
+			break
+		}
 		e := entry(L, key, v)
 		s.mu.Lock()
 		s.set(strings.Clone(key), e, now)

@@ -2,11 +2,17 @@ package policytest
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"usher/luabridge/budget"
 )
 
 var luaBlock = regexp.MustCompile("(?ms)^ *```lua\n(.*?)^ *```")
@@ -72,5 +78,32 @@ func TestDocs(t *testing.T) {
 		if name := filepath.Base(path); !strings.HasSuffix(name, suffix) && !strings.Contains(string(text), "**`"+name+"`") {
 			t.Errorf("%s of the shelf is not documented", name)
 		}
+	}
+}
+
+// Editors know the names that tests have besides Lua's.
+func TestSettings(t *testing.T) {
+	text, err := os.ReadFile("../../scripts/.luarc.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings struct {
+		Globals []string `json:"diagnostics.globals"`
+	}
+	if err := json.Unmarshal(text, &settings); err != nil {
+		t.Fatal(err)
+	}
+	lua5, s := newLua(new(budget.Budget)), newSuite("p_test.lua", map[string]bool{})
+	defer lua5.Close()
+	defer s.L.Close()
+	var own []string
+	s.L.G.Global.ForEach(func(k, _ lua.LValue) {
+		if lua5.G.Global.RawGet(k) == lua.LNil {
+			own = append(own, k.String())
+		}
+	})
+	slices.Sort(own)
+	if !slices.Equal(own, settings.Globals) {
+		t.Errorf("tests have %q, editors know %q", own, settings.Globals)
 	}
 }

@@ -123,7 +123,16 @@ func (s *suite) readGiven(t *lua.LTable) (given, error) {
 
 // unknown is the error of a name that is none of several.
 func unknown(what, name string, known []string) error {
-	return fmt.Errorf("%s %q; did you mean %q?", what, name, nearest.Of(name, known))
+	return fmt.Errorf("%s %q%s", what, name, meant(name, known))
+}
+
+// meant says which of the known names somebody may have meant, or else all of
+// them.
+func meant(name string, known []string) string {
+	if near := nearest.Likely(name, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return "; expected one of " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
 }
 
 func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

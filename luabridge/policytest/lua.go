@@ -17,6 +17,15 @@ import (
 // testLimits are what one test, or the reading of one file, may use.
 var testLimits = budget.Limits{Steps: 50_000_000, Memory: 512 << 20, Time: 20 * time.Second}
 
+// hints show values in errors of tests, which have no secrets.
+type hints struct{}
+
+// Missing implements budget.Hints.
+func (hints) Missing(lua.LValue, string) (owner, nearest string) { return "", "" }
+
+// Shown implements budget.Hints.
+func (hints) Shown(text string, most int) string { return text[:min(len(text), most)] }
+
 // newLua makes the state of a test file: policies' libraries, without require.
 func newLua(b *budget.Budget) *lua.LState {
 	L := lua.NewState(lualib.Options)

@@ -49,6 +49,9 @@ func TestFaults(t *testing.T) {
 		"health word":             {`given {health = {x = "dwon"}}`, "p_test.lua:1", "expected one of up, down, unknown, stale, drain"},
 		"health of nobody":        {world1 + `given {health = {["192.0.2.13"] = "down"}} it("x", function() end)`, "p_test.lua:1", "no backend is named so"},
 		"no policy":               {`it("x", function() end)`, "p_test.lua:1", "no policy is given"},
+		"a name like no other":    {world1 + `it("x", function() require("json") end)`, "p_test.lua:1", `unknown name "require"`},
+		"a key like no other":     {`given {zzz = 1}`, "p_test.lua:1", "expected one of affinity, assigned, backends"},
+		"nil":                     {world1 + `it("x", function() local a a.b = 1 end)`, "p_test.lua:1", `attempt to index local a (a nil value) with key "b"`},
 		"expectation":             {world1 + `it("x", function() expect(1):to_bee(1) end)`, "p_test.lua:1", `did you mean "to_be"?`},
 		"dot":                     {world1 + `it("x", function() expect(1).to_be(1) end)`, "p_test.lua:1", "with a colon"},
 		"login's key":             {world1 + `it("x", function() login {usr = "a"} end)`, "p_test.lua:1", `did you mean "user"?`},
@@ -67,7 +70,7 @@ func TestFaults(t *testing.T) {
 		"route":                   {world1 + `it("x", function() expect(login {user = "a"}):to_route_to("192.0.2.13", 143) end)`, "p_test.lua:1", "expected routed to 192.0.2.13:143\n     got routed to 192.0.2.1"},
 		"no files":                {world1 + `it("x", function() dofile("p.lua") end)`, "p_test.lua:1", "dofile"},
 		"raises nothing":          {world1 + `it("x", function() expect(function() end):to_raise() end)`, "p_test.lua:1", "there was none"},
-		"number of arguments":     {world1 + `it("x", function() expect(1):to_be() end)`, "p_test.lua:1", "expected 1 to 1 arguments"},
+		"number of arguments":     {world1 + `it("x", function() expect(1):to_be() end)`, "p_test.lua:1", "to_be: expected 1 arguments in the brackets, got 0"},
 		"map that is broken":      {world1 + `given {maps = {m = "/(/ x"}} it("x", function() end)`, "p_test.lua:1", "given.maps: m:1"},
 		"two answers, no network": {world1 + `given {http = {["GET http://a/"] = "dwn"}}`, "p_test.lua:1", "expected one of down, slow"},
 	} {
@@ -189,6 +192,9 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := Files([]string{filepath.Join(dir, "gone")}); err == nil {
 		t.Error("a path that is not there is no error")
+	}
+	if _, err := Files([]string{filepath.Join(dir, "a.lua")}); err == nil || !strings.Contains(err.Error(), "no test file") {
+		t.Errorf("a policy for a test: %v", err)
 	}
 	if r := Run(context.Background(), files); r.OK() {
 		t.Error("no test is no success")

@@ -33,7 +33,8 @@ type Report struct {
 func (r *Report) OK() bool { return r.Failed == 0 && r.Passed+r.Pending > 0 }
 
 // Files are the test files that paths name: a folder stands for all in it whose
-// names end with _test.lua.
+// names end with _test.lua. A path that is not there, or is a file of another
+// name, is an error.
 func Files(paths []string) (files []string, err error) {
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -41,6 +42,9 @@ func Files(paths []string) (files []string, err error) {
 			return nil, err
 		}
 		if !info.IsDir() {
+			if !strings.HasSuffix(path, suffix) {
+				return nil, fmt.Errorf("%s is no test file: its name does not end with %s", path, suffix)
+			}
 			files = append(files, filepath.Clean(path))
 			continue
 		}

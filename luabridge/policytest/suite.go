@@ -67,6 +67,7 @@ func (sc *scope) givens() given {
 
 func newSuite(file string, used map[string]bool) *suite {
 	s := &suite{file: file, used: used, scope: &scope{given: newGiven()}}
+	s.budget.Hints = hints{}
 	s.L = newLua(&s.budget)
 	for name, f := range map[string]lua.LGFunction{
 		"describe": s.describe, "it": s.it, "pending": s.pending, "before_each": s.beforeEach, "given": s.give,
@@ -133,7 +134,11 @@ func (s *suite) unknownGlobal(L *lua.LState) int {
 	var known []string
 	L.G.Global.ForEach(func(k, _ lua.LValue) { known = append(known, k.String()) })
 	slices.Sort(known)
-	L.RaiseError("unknown name %q; did you mean %q?", name, nearest.Of(name, known))
+	hint := ""
+	if near := nearest.Likely(name, known); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	L.RaiseError("unknown name %q%s", name, hint)
 	return 0
 }
 
@@ -293,7 +298,11 @@ func (s *suite) method(L *lua.LState) int {
 			args = append(args, L.Get(i))
 		}
 		if len(args) < e.least || len(args) > e.most {
-			L.RaiseError("%s: expected %d to %d arguments, got %d", name, e.least, e.most, len(args))
+			count := fmt.Sprintf("%d to %d", e.least, e.most)
+			if e.least == e.most {
+				count = fmt.Sprint(e.least)
+			}
+			L.RaiseError("%s: expected %s arguments in the brackets, got %d", name, count, len(args))
 		}
 		message := e.check(s, x.value, args)
 		if message == "" {

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"usher/internal/nearest"
 	"usher/luabridge"
 	"usher/luabridge/budget"
 	"usher/luabridge/maps"
@@ -149,7 +148,7 @@ func (w *world) buildView() error {
 	}
 	for name := range w.given.named["health"] {
 		if !known[name] {
-			return fmt.Errorf("given.health[%q]: no backend is named so; did you mean %q?", name, nearest.Of(name, keys(known)))
+			return fmt.Errorf("given.health[%q]: no backend is named so%s", name, meant(name, keys(known)))
 		}
 	}
 	w.view = proxy.NewView(entries)

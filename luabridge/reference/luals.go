@@ -79,6 +79,10 @@ func (t *typ) annotations(b *strings.Builder) {
 	if len(t.methods) == 0 {
 		return
 	}
+	if t.Call != nil { // it is called like its first method
+		sig := t.methods[0].sig
+		fmt.Fprintf(b, "---@operator call(%s): %s\n", sig.Params[0].Type, sig.Results[0].Type)
+	}
 	methods := strings.ReplaceAll(t.Name, ".", "_") + "_methods"
 	fmt.Fprintf(b, "local %s = {}\n", methods)
 	for _, f := range t.methods {

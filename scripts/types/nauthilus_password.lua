@@ -7,7 +7,8 @@ nauthilus_password = {}
 
 ---Whether a password is the one of a hash: `{SSHA256}`, `{SSHA512}` (also `.B64`, `.HEX`), and the other schemes of the
 ---password driver `passwd_file`; without a scheme crypt's `$1$`, `$5$`, `$6$`, `$2y$`, `$argon2id$`. A hash that can't be
----read is false, and a text; so is what is longer than 4096 bytes.
+---read is false, and a text; so is what is longer than 4096 bytes, of slow hashes a password of over 1024. Where too many
+---wait for slow hashes it raises an error: the login is told to try later.
 ---
 ---```lua
 ---local password = require("nauthilus_password")

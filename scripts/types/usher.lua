@@ -3,6 +3,7 @@
 
 ---A file of keys and values, as `usher.map` returns it. `m(key, default)` is the same as `m:get(key, default)`.
 ---@class usher_map
+---@operator call(string): any
 local usher_map_methods = {}
 
 ---Returns the value of the line for a key, as a string; where there is none, the default, or nil. An exact line goes before
@@ -115,7 +116,9 @@ function usher.least_assigned(servers) end
 ---goes to a second machine. With a `key` (a domain, a family; at most 255 bytes, case does not matter) all logins with that
 ---key share one assignment, and the user's own is neither looked at nor changed; the last call counts. A drained host keeps
 ---the key's users, unless the filter of the last `usher.servers` leaves it out. A session that goes on prolongs the user's
----own assignment, not the key's: that lives as long as logins come.
+---own assignment, not the key's: that lives as long as logins come. Keys and users' names are of one kind: a user who is
+---called `example.org` has the assignment of the key `example.org`. A policy that sets keys had better set one for each
+---login, with a word before each kind: `"domain:" .. domain`, `"user:" .. request.account`.
 ---
 ---```lua
 ---local usher = require("usher")

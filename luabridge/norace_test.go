@@ -1,0 +1,5 @@
+//go:build !race
+
+package luabridge
+
+const slowed = 1
