@@ -59,7 +59,7 @@ func (p *Prometheus) create(kind, name, help string, labels []string) error {
 	defer p.mu.Unlock()
 	if m := p.vecs[name]; m != nil {
 		if m.kind != kind || !slices.Equal(m.labels, labels) {
-			return fmt.Errorf("metric %q is there already, a %s with other labels or of another kind", name, m.kind)
+			return fmt.Errorf("metric %q is there already, a %s with other labels or of another kind; a change needs a restart of usher", name, m.kind)
 		}
 		return nil
 	}
