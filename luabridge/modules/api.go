@@ -47,7 +47,7 @@ type Value struct {
 
 // A Type is a kind of userdata that functions return.
 type Type struct {
-	Name    string // as typeMeta and errors have it
+	Name    string // as errors have it
 	Doc     string
 	Fields  []Field
 	Methods []Func
@@ -62,8 +62,8 @@ type Field struct {
 	Doc  string
 }
 
-// table makes the module's table, and the metatables of its types.
-func (m *Module) table(L *lua.LState) *lua.LTable {
+// Table makes the module's table for one state, and the metatables of its types.
+func (m *Module) Table(L *lua.LState) *lua.LTable {
 	t := L.CreateTable(0, len(m.Funcs)+len(m.Values))
 	for _, f := range m.Funcs {
 		t.RawSetString(f.Name, L.NewFunction(f.Do))
@@ -100,10 +100,6 @@ func (t *Type) register(L *lua.LState) {
 func newObject(L *lua.LState, typeName string, value any) *lua.LUserData {
 	return &lua.LUserData{Value: value, Metatable: L.GetTypeMetatable(typeName)}
 }
-
-// Table makes the table of a module for one state, or returns nil when there is
-// none of that name.
-func (m *Module) Table(L *lua.LState) *lua.LTable { return m.table(L) }
 
 // All are the modules of this version, by name.
 var All = []*Module{
