@@ -14,8 +14,8 @@ import (
 
 // A checkFunc checks one backend at addr. ctx has a deadline, which it puts on
 // every connection. Its errors are made by explain. It never shows
-// s.TestPassword.
-type checkFunc func(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr) error
+// s.TestPassword. trace, if not nil, is told what is said and heard, a line each.
+type checkFunc func(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr, trace func(line string)) error
 
 // checks has one function a protocol.
 var checks = map[string]checkFunc{
@@ -35,12 +35,12 @@ type prober struct {
 	log     *zap.Logger
 }
 
-func (p *prober) run(ctx context.Context, s *proxy.Server, addr netip.Addr) error {
+func (p *prober) run(ctx context.Context, s *proxy.Server, addr netip.Addr, trace func(line string)) error {
 	check := checks[s.Protocol]
 	if check == nil { // named by a policy, not by the inventory
 		check = checkConnect
 	}
-	return check(ctx, p, s, addr)
+	return check(ctx, p, s, addr, trace)
 }
 
 // close ends a connection. What went wrong by then is the check's to tell: an

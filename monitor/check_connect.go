@@ -15,7 +15,7 @@ import (
 // checkConnect says up when the connection stands, with TLS where the entry has
 // it. It reads nothing: a process that is stopped, but whose kernel accepts, is
 // up for it.
-func checkConnect(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr) error {
+func checkConnect(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr, _ func(line string)) error {
 	conn, err := p.open(ctx, s, addr)
 	if err != nil {
 		return err

@@ -130,7 +130,7 @@ func (p *prober) checkNow(t *testing.T, s *proxy.Server) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), p.timeout)
 	defer cancel()
-	return p.run(ctx, s, loopback)
+	return p.run(ctx, s, loopback, nil)
 }
 
 func TestCheckConnect_Certificates(t *testing.T) {

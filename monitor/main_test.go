@@ -81,7 +81,7 @@ func (f *fake) times(host string) []time.Time {
 	return f.checks[host]
 }
 
-func (f *fake) check(ctx context.Context, s *proxy.Server, _ netip.Addr) error {
+func (f *fake) check(ctx context.Context, s *proxy.Server, _ netip.Addr, _ func(string)) error {
 	f.mu.Lock()
 	if f.checks == nil {
 		f.checks = map[string][]time.Time{}

@@ -26,7 +26,7 @@ type Monitor struct {
 	opt     Options
 	log     *zap.Logger
 	rule    rule
-	check   func(ctx context.Context, s *proxy.Server, addr netip.Addr) error
+	check   func(ctx context.Context, s *proxy.Server, addr netip.Addr, trace func(line string)) error
 	targets []*target
 
 	slots chan struct{}              // one element a running check
@@ -143,7 +143,7 @@ func (m *Monitor) probe(ctx context.Context, s *proxy.Server, began time.Time) r
 	if err != nil {
 		err = unresolved(err, m.opt.Timeout)
 	} else {
-		err = m.check(ctx, s, addr)
+		err = m.check(ctx, s, addr, nil)
 	}
 	now := time.Now()
 	return result{at: now, took: now.Sub(began), addr: addr, err: err}

@@ -301,7 +301,7 @@ func TestMonitor_MaxConcurrent(t *testing.T) {
 		opt.MaxConcurrent = 7
 		m := fakeMonitor(t, &fake{}, opt)
 		var now, most, all atomic.Int32
-		m.check = func(ctx context.Context, _ *proxy.Server, _ netip.Addr) error {
+		m.check = func(ctx context.Context, _ *proxy.Server, _ netip.Addr, _ func(string)) error {
 			most.Store(max(most.Load(), now.Add(1)))
 			all.Add(1)
 			time.Sleep(100 * time.Millisecond)

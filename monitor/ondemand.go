@@ -17,7 +17,7 @@ func (m *Monitor) CheckConnection(ctx context.Context, s *proxy.Server) error {
 	if err != nil {
 		return unresolved(err, m.opt.Timeout)
 	}
-	err = m.check(ctx, s, addr)
+	err = m.check(ctx, s, addr, nil)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return errors.New("timeout") // the caller's, which explain does not know
 	}

@@ -19,12 +19,17 @@ type Server struct {
 	TLSSkipVerify bool
 	HAProxyV2     bool // a PROXY v2 header before anything else
 	DeepCheck     bool
-	RequestURI    string
+	RequestURI    string // http only; "": "/" where the check is deep
+	ExpectStatus  string // http only: a class such as 2xx, or a number; "": 2xx
 	TestUsername  string
 	TestPassword  Secret
 
 	Weight int      // of the host, 0-1000
 	Tags   []string // the first is Dovecot's director_tag
+
+	// SRV is the DNS name that the entry comes from, "" for one configured with
+	// host and port. A template, whose Host is "", has it too.
+	SRV string
 }
 
 // Address is host:port, for logs and metrics.

@@ -190,7 +190,7 @@ func serversOf(cfg *config.Config) []*proxy.Server {
 		servers = append(servers, &proxy.Server{
 			Protocol: b.Protocol, Host: b.Host, Port: b.Port,
 			TLS: b.TLS, StartTLS: b.StartTLS, TLSSkipVerify: b.TLSSkipVerify, HAProxyV2: b.HAProxyV2,
-			DeepCheck: b.DeepCheck, RequestURI: b.RequestURI,
+			DeepCheck: b.DeepCheck, RequestURI: b.RequestURI, ExpectStatus: string(b.ExpectStatus),
 			TestUsername: b.TestUsername, TestPassword: b.TestPassword,
 			Weight: b.Weight, Tags: b.Tags,
 		})
