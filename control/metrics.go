@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Metrics struct {
 	up          *prometheus.GaugeVec
 	check       *prometheus.HistogramVec
 	transitions *prometheus.CounterVec
+	panics      *prometheus.GaugeVec
 
 	mu        sync.Mutex
 	inventory map[[2]string]bool // protocol, backend
@@ -78,13 +80,16 @@ func NewMetrics(version string, g Gauges) *Metrics {
 		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "usher_backend_transitions_total", Help: "Changes of a backend's health.",
 		}, []string{"protocol", "backend"}),
+		panics: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "usher_backend_panic", Help: "1: too many backends of the protocol fell at once, the last good set is kept.",
+		}, []string{"protocol"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "usher_build_info", Help: "Always 1; the label tells the version.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.steps, m.failing, m.network, m.up, m.check, m.transitions, info,
+	m.registry.MustRegister(m.decisions, m.seconds, m.policy, m.faults, m.steps, m.failing, m.network, m.up, m.check, m.transitions, m.panics, info,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "usher_assignments", Help: "Assignments of users to hosts that are kept.",
 		}, func() float64 { return float64(g.Assignments()) }),
@@ -184,6 +189,15 @@ func (m *Metrics) Transition(s *proxy.Server, _, to proxy.Health) {
 	m.setUp(s, to)
 }
 
+// Panic implements monitor.Observer.
+func (m *Metrics) Panic(protocol string, on bool) {
+	v := 0.0
+	if on {
+		v = 1
+	}
+	m.panics.WithLabelValues(protocol).Set(v)
+}
+
 func (m *Metrics) setUp(s *proxy.Server, h proxy.Health) {
 	v := 0.0
 	if h == proxy.Up {
@@ -209,8 +223,14 @@ func (m *Metrics) SetInventory(entries []proxy.Entry) {
 			m.transitions.DeleteLabelValues(k[0], k[1])
 		}
 	}
+	for k := range m.inventory {
+		if !slices.ContainsFunc(entries, func(e proxy.Entry) bool { return e.Protocol == k[0] }) {
+			m.panics.DeleteLabelValues(k[0])
+		}
+	}
 	m.inventory = known
 	for i := range entries {
 		m.setUp(entries[i].Server, entries[i].Health)
+		m.panics.WithLabelValues(entries[i].Protocol) // 0, unless it is known already
 	}
 }

@@ -388,3 +388,4 @@ type watcher chan proxy.Health
 
 func (watcher) CheckDone(*proxy.Server, time.Duration, error)                 {}
 func (w watcher) Transition(_ *proxy.Server, _ proxy.Health, to proxy.Health) { w <- to }
+func (watcher) Panic(string, bool)                                            {}

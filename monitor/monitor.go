@@ -23,17 +23,27 @@ const spreadPerBackend = 100 * time.Microsecond
 // A Monitor checks backends and publishes their health. It implements
 // proxy.Backends. All methods may be called by many goroutines at once.
 type Monitor struct {
-	opt     Options
-	log     *zap.Logger
-	rule    rule
-	check   func(ctx context.Context, s *proxy.Server, addr netip.Addr, trace func(line string)) error
-	targets []*target
+	opt   Options
+	log   *zap.Logger
+	rule  rule
+	check func(ctx context.Context, s *proxy.Server, addr netip.Addr, trace func(line string)) error
 
-	slots chan struct{}              // one element a running check
-	dirty chan struct{}              // capacity 1: the view is behind the states
-	view  atomic.Pointer[proxy.View] // replaced by the publisher alone
-	ready chan struct{}              // closed by New or by the publisher
+	slots chan struct{} // one element a running check
+	dirty chan struct{} // capacity 1: what is shown is behind the states
+	moved chan struct{} // capacity 1: the inventory changed
+	ready chan struct{} // closed by New or by the publisher
 	began atomic.Bool
+	asked onDemand
+
+	doubting atomic.Bool // a backend fell silent, and the others are being asked
+
+	mu      sync.Mutex
+	counted map[string]time.Time // by protocol: when all were last asked
+	targets []*target            // replaced whole
+	partial bool                 // the inventory is not whole yet; see Options.Partial
+
+	publishing sync.Mutex            // who holds it may replace shown
+	shown      atomic.Pointer[shown] // never nil
 }
 
 var _ proxy.Backends = (*Monitor)(nil)
@@ -46,41 +56,60 @@ func New(opt Options) (*Monitor, error) {
 	}
 	opt.fill()
 	m := &Monitor{
-		opt:   opt,
-		log:   opt.Logger.Named("monitor"),
-		rule:  rule{opt.Rise, opt.Fall, opt.staleAfter()},
-		slots: make(chan struct{}, opt.MaxConcurrent),
-		dirty: make(chan struct{}, 1),
-		ready: make(chan struct{}),
+		opt:     opt,
+		log:     opt.Logger.Named("monitor"),
+		rule:    rule{opt.Rise, opt.Fall, opt.staleAfter()},
+		slots:   make(chan struct{}, opt.MaxConcurrent),
+		dirty:   make(chan struct{}, 1),
+		moved:   make(chan struct{}, 1),
+		ready:   make(chan struct{}),
+		partial: opt.Partial,
+		counted: map[string]time.Time{},
 	}
 	p := &prober{dial: opt.Dial, roots: opt.Roots, timeout: opt.Timeout, log: m.log}
 	m.check = p.run
-	known := map[identity]*state{}
-	goesOn := opt.Previous != nil && opt.Previous.Ready()
+	m.asked.init(opt.Timeout)
+
+	before := &shown{}
+	goesOn := false
 	if opt.Previous != nil {
-		for _, t := range opt.Previous.targets {
-			known[identify(t.server)] = t.state.Load()
-		}
+		goesOn = opt.Previous.Ready()
+		before = opt.Previous.shown.Load()
 	}
 	m.opt.Previous = nil // or every reload would keep all Monitors before it
-	for i, s := range opt.Servers {
-		t := &target{server: s, index: i}
-		st := known[identify(s)]
-		if st == nil {
-			st = &state{}
-			if a, err := netip.ParseAddr(s.Host); err == nil {
-				st.addr = a.Unmap()
-			}
-		}
-		t.state.Store(st)
-		m.targets = append(m.targets, t)
-	}
-	view := proxy.NewView(m.Status())
-	m.view.Store(view)
-	if m.unchecked() == 0 || goesOn && served(view) {
+	m.targets = succeed(before.targets, opt.Servers, false)
+	entries, panics := m.compose(before.panics, m.targets, time.Now())
+	m.show(entries, m.targets, panics)
+	m.tellPanics(before.panics, panics)
+	if m.whole() || goesOn && served(m.View()) {
 		close(m.ready)
 	}
 	return m, nil
+}
+
+// succeed makes the targets of servers. What is known of a backend goes on in
+// the target that takes its place. With reuse one whose Server is the very same
+// stays.
+func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
+	known := make(map[identity]*target, len(old))
+	for _, t := range old {
+		known[identify(t.server)] = t
+	}
+	targets := make([]*target, 0, len(servers))
+	for _, s := range servers {
+		was := known[identify(s)]
+		if reuse && was != nil && was.server == s {
+			targets = append(targets, was)
+			continue
+		}
+		t := newTarget(s)
+		if was != nil {
+			t.state.Store(was.state.Load())
+			t.seen.Store(was.seen.Load())
+		}
+		targets = append(targets, t)
+	}
+	return targets
 }
 
 // served reports whether each protocol of the inventory has a backend to offer.
@@ -94,20 +123,79 @@ func served(v *proxy.View) bool {
 	return true
 }
 
+// SetServers makes servers the inventory, whole from now on. Of a backend that
+// stays, what is known stays too. An error names every fault, and changes
+// nothing.
+func (m *Monitor) SetServers(servers []*proxy.Server) error {
+	if err := validServers(servers); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.targets = succeed(m.targets, servers, true)
+	m.partial = false
+	m.mu.Unlock()
+	m.rebuild()
+	signal(m.moved)
+	signal(m.dirty)
+	return nil
+}
+
+// inventory returns the targets of now, and whether there are to be more.
+func (m *Monitor) inventory() (targets []*target, partial bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.targets, m.partial
+}
+
+// signal wakes who waits for c, whose capacity is 1: if it is full, he has yet to
+// look, and will see this too.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // Run checks until ctx ends, waits for all that it started and returns nil. It
 // can be called once; a second call returns an error.
 func (m *Monitor) Run(ctx context.Context) error {
 	if m.began.Swap(true) {
 		return errors.New("monitor: Run was called before")
 	}
-	spread := min(time.Duration(len(m.targets))*spreadPerBackend, m.opt.Interval/10)
+	defer m.asked.stop()
+	defer m.opt.Admin.Watch(m.rebuild)()
+	m.rebuild() // with orders that were given since New
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	wg.Go(func() { m.publish(ctx) })
-	for _, t := range m.targets {
-		wg.Go(func() { m.watch(ctx, t, time.Duration(rand.Float64()*float64(spread))) })
+
+	running := map[*target]context.CancelFunc{}
+	for {
+		targets, _ := m.inventory()
+		for t, stop := range running {
+			if !slices.Contains(targets, t) {
+				stop()
+				delete(running, t)
+			}
+		}
+		spread := min(time.Duration(len(targets))*spreadPerBackend, m.opt.Interval/10)
+		for _, t := range targets {
+			if running[t] != nil {
+				continue
+			}
+			tctx, stop := context.WithCancel(ctx)
+			running[t] = stop
+			wg.Go(func() { m.watch(tctx, t, time.Duration(rand.Float64()*float64(spread))) })
+		}
+		select {
+		case <-ctx.Done():
+			for _, stop := range running {
+				stop()
+			}
+			return nil
+		case <-m.moved:
+		}
 	}
-	wg.Wait()
-	return nil
 }
 
 // watch is the clock of one backend.
@@ -115,10 +203,13 @@ func (m *Monitor) watch(ctx context.Context, t *target, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
+		var now *checkOrder
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case now = <-t.now:
+		case <-t.soon:
 		}
 		select {
 		case <-ctx.Done():
@@ -126,24 +217,25 @@ func (m *Monitor) watch(ctx context.Context, t *target, wait time.Duration) {
 		case m.slots <- struct{}{}:
 		}
 		began := time.Now()
-		r := m.probe(ctx, t.server, began)
+		r := m.probe(ctx, t.server, began, now.tracer())
 		<-m.slots
 		if ctx.Err() != nil {
 			return // the check was cut off: it says nothing
 		}
 		timer.Reset(m.record(t, r) - time.Since(began))
+		now.answer(r)
 	}
 }
 
 // probe runs one check.
-func (m *Monitor) probe(ctx context.Context, s *proxy.Server, began time.Time) result {
+func (m *Monitor) probe(ctx context.Context, s *proxy.Server, began time.Time, trace func(line string)) result {
 	ctx, cancel := context.WithTimeout(ctx, m.opt.Timeout)
 	defer cancel()
 	addr, err := m.opt.Names.Lookup(ctx, s.Host)
 	if err != nil {
 		err = unresolved(err, m.opt.Timeout)
 	} else {
-		err = m.check(ctx, s, addr, nil)
+		err = m.check(ctx, s, addr, trace)
 	}
 	now := time.Now()
 	return result{at: now, took: now.Sub(began), addr: addr, err: err}
@@ -156,14 +248,14 @@ func (m *Monitor) record(t *target, r result) time.Duration {
 	st := old.next(r, m.rule)
 	t.state.Store(st)
 	was, _ := old.healthAt(r.at, m.rule)
-	// Comparing with the view too heals what the publisher saw a moment too
+	// Comparing with what is shown too heals what the publisher saw a moment too
 	// early: it may have called the old state stale while this one was stored.
-	shown := &m.view.Load().Entries[t.index]
-	if st.health != was || st.health != shown.Health || st.addr != shown.Addr {
-		select {
-		case m.dirty <- struct{}{}:
-		default: // the publisher has yet to look, and will see this too
-		}
+	seen := t.seen.Load()
+	if st.health != was || st.silent != old.silent || seen == nil || st.health != seen.Health || st.addr != seen.Addr || m.doubting.Load() {
+		signal(m.dirty)
+	}
+	if was == proxy.Up && st.silent.Equal(r.at) {
+		m.askOthers(t, r.at)
 	}
 	m.opt.Observer.CheckDone(t.server, r.took, r.err)
 	if st.unsettled() {

@@ -1,40 +1,206 @@
 package monitor
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"usher/proxy"
 )
 
 func TestCheckConnection(t *testing.T) {
-	r, err := NewResolver(nil, ResolverOptions{})
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := options()
-	opt.Names = r
-	m, err := New(opt)
+	defer func() { _ = l.Close() }()
+	m, err := New(options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := open.Addr().(*net.TCPAddr).Port
-	s := &proxy.Server{Protocol: "imap", Host: "127.0.0.1", Port: port}
-	if err := m.CheckConnection(t.Context(), s); err != nil {
-		t.Errorf("an open port: %v", err)
-	}
+	defer m.asked.stop()
+	port := l.Addr().(*net.TCPAddr).Port
 	if err := m.CheckConnection(t.Context(), &proxy.Server{Host: "127.0.0.1", Port: port}); err != nil {
-		t.Errorf("an open port, without a protocol: %v", err)
+		t.Error(err)
 	}
-	if err := open.Close(); err != nil {
-		t.Fatal(err)
+	s := &proxy.Server{Protocol: "gopher", Host: "127.0.0.1", Port: port} // the inventory has no such protocol
+	if err := m.CheckConnection(t.Context(), s); err != nil {
+		t.Error(err)
 	}
-	if err := m.CheckConnection(t.Context(), s); err == nil || !strings.Contains(err.Error(), "refused") {
+	closed := &proxy.Server{Host: "127.0.0.1", Port: 1}
+	if err := m.CheckConnection(t.Context(), closed); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a closed port: %v", err)
 	}
+	if err := m.CheckConnection(t.Context(), &proxy.Server{Host: "no host", Port: 1}); err == nil {
+		t.Error("no host: no error")
+	}
+}
+
+// asking is a Monitor whose checks take a second, and how many there were.
+func asking(t *testing.T, answer func() error) (*Monitor, *atomic.Int32) {
+	t.Helper()
+	var n atomic.Int32
+	m := fakeMonitor(t, &fake{}, options())
+	m.check = func(ctx context.Context, _ *proxy.Server, _ netip.Addr, _ func(string)) error {
+		n.Add(1)
+		select {
+		case <-time.After(time.Second):
+			return answer()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return m, &n
+}
+
+func TestCheckConnection_Shares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		m, n := asking(t, func() error {
+			if down.Load() {
+				return errBroken
+			}
+			return nil
+		})
+		ask := func(host string) error { return m.CheckConnection(t.Context(), server("imap", host, 143)) }
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for range 100 {
+			wg.Go(func() {
+				if err := ask("192.0.2.1"); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() {
+				if err := ask("192.0.2.2"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if d := time.Since(begin); n.Load() != 2 || d != time.Second {
+			t.Errorf("%d checks in %s, want one a backend", n.Load(), d)
+		}
+		down.Store(true)
+		time.Sleep(askedFor - time.Millisecond)
+		if err := ask("192.0.2.1"); err != nil || n.Load() != 2 {
+			t.Errorf("within a second: %v after %d checks", err, n.Load())
+		}
+		time.Sleep(time.Millisecond)
+		for range 2 { // a failure is remembered too
+			if err := ask("192.0.2.1"); !errors.Is(err, errBroken) || n.Load() != 3 {
+				t.Errorf("later: %v after %d checks", err, n.Load())
+			}
+		}
+		tls := server("imap", "192.0.2.1", 143)
+		tls.TLS = true
+		if err := m.CheckConnection(t.Context(), tls); !errors.Is(err, errBroken) || n.Load() != 4 {
+			t.Errorf("other settings: %v after %d checks", err, n.Load())
+		}
+	})
+}
+
+// Who is in a hurry leaves; the check goes on for the others.
+func TestCheckConnection_Deadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, n := asking(t, func() error { return nil })
+		hurry, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		s := server("imap", "192.0.2.1", 143)
+		begin := time.Now()
+		if err := m.CheckConnection(hurry, s); err == nil || err.Error() != "timeout" || time.Since(begin) != 100*time.Millisecond {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+		if err := m.CheckConnection(t.Context(), s); err != nil || n.Load() != 1 || time.Since(begin) != time.Second {
+			t.Errorf("%v after %s and %d checks", err, time.Since(begin), n.Load())
+		}
+	})
+}
+
+func TestCheckConnection_Bounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := asking(t, func() error { return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 3 * maxAsked {
+			if err := m.CheckConnection(ctx, server("imap", fmt.Sprintf("10.0.%d.%d", i/256, i%256), 143)); err == nil {
+				t.Fatal("no error")
+			}
+			if n := len(m.asked.flights); n > maxAsked {
+				t.Fatalf("%d answers are kept", n)
+			}
+		}
+		m.asked.stop()
+		if err := m.CheckConnection(t.Context(), server("imap", "192.0.2.1", 143)); err == nil || !strings.Contains(err.Error(), "stopped") {
+			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
+func TestMonitor_CheckNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		m := fakeMonitor(t, f, options(pair()...))
+		m.check = func(ctx context.Context, s *proxy.Server, a netip.Addr, trace func(string)) error {
+			if trace != nil {
+				trace("S: " + s.Protocol)
+			}
+			return f.check(ctx, s, a, trace)
+		}
+		m.opt.Names = namesFunc(func(context.Context, string) (netip.Addr, error) { return netip.MustParseAddr("192.0.2.77"), nil })
+		defer start(t, m.Run)()
+		if err := m.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// It is down; nobody knows yet. An order to check finds out, and one that
+		// finds it well again brings it back.
+		f.set("192.0.2.2", errBroken)
+		var got []string
+		for range 3 {
+			reports, err := m.CheckNow(t.Context(), Target{Host: "192.0.2.2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range reports {
+				got = append(got, fmt.Sprint(r.Entry.Address(), " ", r.Entry.Health, " ", r.Err, " ", r.Lines))
+			}
+		}
+		f.set("192.0.2.2", nil)
+		reports, err := m.CheckNow(t.Context(), Target{Host: "192.0.2.2", Port: 143})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reports {
+			got = append(got, fmt.Sprint(r.Entry.Address(), " ", r.Entry.Health, " ", r.Err, " ", r.Lines))
+		}
+		want := []string{
+			"192.0.2.2:143 up broken [S: imap]", "192.0.2.2:25 up broken [S: smtp]",
+			"192.0.2.2:143 up broken [S: imap]", "192.0.2.2:25 up broken [S: smtp]",
+			"192.0.2.2:143 down broken [S: imap]", "192.0.2.2:25 down broken [S: smtp]",
+			"192.0.2.2:143 up <nil> [S: imap]",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+		if _, err := m.CheckNow(t.Context(), Target{Host: "192.0.2.9"}); !errors.Is(err, ErrNoBackend) {
+			t.Errorf("%v", err)
+		}
+		hurry, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		f.mu.Lock()
+		f.hang = map[string]bool{"192.0.2.2": true}
+		f.mu.Unlock()
+		if _, err := m.CheckNow(hurry, Target{Host: "192.0.2.2"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	})
 }

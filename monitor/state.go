@@ -10,20 +10,44 @@ import (
 
 // A target is a backend and what its checks found out.
 type target struct {
-	server *proxy.Server
-	index  int // in the inventory
+	server         *proxy.Server
+	machine, entry string        // that operators' orders name: HOST and HOST:PORT, canonical
+	weighted       *proxy.Server // server, with the weight that was ordered last; the publisher's
+
 	// state is never nil. Only the target's watcher replaces it.
 	state atomic.Pointer[state]
+	// seen is the entry of the present view; nil before the first. Only the
+	// publisher replaces it.
+	seen atomic.Pointer[proxy.Entry]
+	// now takes orders to check at once; soon, whose capacity is 1, has the next
+	// check come before its time.
+	now  chan *checkOrder
+	soon chan struct{}
+}
+
+func newTarget(s *proxy.Server) *target {
+	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1)}
+	t.machine = proxy.CanonicalHost(s.Host)
+	t.entry = proxy.HostPort(t.machine, s.Port)
+	st := &state{}
+	if a, err := netip.ParseAddr(s.Host); err == nil {
+		st.addr = a.Unmap()
+	}
+	t.state.Store(st)
+	return t
 }
 
 // A state is what is known of a backend after a check. It is immutable. The
 // zero state is that of a backend never checked.
 type state struct {
-	health    proxy.Health // Unknown, Up or Down; Stale is a matter of the reader's clock
-	since     time.Time    // of health
-	streak    int          // results in a row that contradict health
-	failed    bool         // the last check failed
-	checkedAt time.Time    // end of the last check
+	health proxy.Health // Unknown, Up or Down; Stale is a matter of the reader's clock
+	since  time.Time    // of health
+	streak int          // results in a row that contradict health
+	failed bool         // the last check failed
+	// silent is not zero when it was up, and all checks that failed since then did
+	// so as a broken local network makes it: the end of the first of these.
+	silent    time.Time
+	checkedAt time.Time // end of the last check
 	took      time.Duration
 	lastError string     // of the last failed check
 	addr      netip.Addr // that the last check went to; kept while the name does not resolve
@@ -50,12 +74,18 @@ func (s *state) next(r result, by rule) *state {
 	if r.addr.IsValid() {
 		n.addr = r.addr
 	}
+	was, _ := s.healthAt(r.at, by)
 	found, need := proxy.Up, by.rise
 	if r.err != nil {
 		found, need = proxy.Down, by.fall
 		n.lastError = r.err.Error()
+		switch {
+		case !isSilence(r.err):
+			n.silent = time.Time{}
+		case was == proxy.Up && s.streak == 0:
+			n.silent = r.at
+		}
 	}
-	was, _ := s.healthAt(r.at, by)
 	switch {
 	case was == proxy.Unknown || was == proxy.Stale:
 		n.health, n.since, n.streak = found, r.at, 0
@@ -65,6 +95,9 @@ func (s *state) next(r result, by rule) *state {
 		if n.streak++; n.streak >= need {
 			n.health, n.since, n.streak = found, r.at, 0
 		}
+	}
+	if n.health == proxy.Up && n.streak == 0 {
+		n.silent = time.Time{}
 	}
 	return &n
 }
@@ -83,20 +116,6 @@ func (s *state) healthAt(now time.Time, by rule) (proxy.Health, time.Time) {
 // unsettled reports whether the next check shall come soon: the last one
 // failed, or a recovery is not yet believed.
 func (s *state) unsettled() bool { return s.failed || s.streak > 0 }
-
-// entry is the target's public face at now.
-func (t *target) entry(now time.Time, by rule) proxy.Entry {
-	s := t.state.Load()
-	e := proxy.Entry{
-		Server:    t.server,
-		Addr:      s.addr,
-		CheckedAt: s.checkedAt,
-		CheckTook: s.took,
-		LastError: s.lastError,
-	}
-	e.Health, e.Since = s.healthAt(now, by)
-	return e
-}
 
 // An identity is what makes a backend the same one after a reload.
 type identity struct {

@@ -69,7 +69,7 @@ const (
 
 // String returns the word that status shows.
 func (h Health) String() string {
-	return [...]string{"unknown", "up", "down", "stale"}[h]
+	return [...]string{"checking", "up", "down", "stale"}[h]
 }
 
 // Admin is what an operator ordered for a backend.
@@ -95,6 +95,7 @@ type Entry struct {
 	CheckedAt time.Time
 	CheckTook time.Duration
 	LastError string // of the last failed check, in words
+	Kept      bool   // up only because too many fell at once to be believed
 
 	host *HostState // set by NewView
 }

@@ -60,7 +60,7 @@ func NewView(entries []Entry) *View {
 		if mailbox(e.Protocol) && e.isDown() {
 			h.Down = true
 		}
-		if e.Admin == AdminDrain || (mailbox(e.Protocol) && (e.Health == Unknown || e.Health == Stale)) {
+		if mailbox(e.Protocol) && (e.Admin == AdminDrain || e.Health == Unknown || e.Health == Stale) {
 			h.Drained = true
 		}
 	}
@@ -70,7 +70,7 @@ func NewView(entries []Entry) *View {
 		if h.Down || e.isDown() {
 			continue
 		}
-		if h.Drained || e.Health != Up {
+		if h.Drained || e.Admin == AdminDrain || e.Health != Up {
 			v.withheld = true
 			continue
 		}

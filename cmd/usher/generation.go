@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ type generation struct {
 	redis    *modules.Redis // of policies; nil: they reach no network
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
+	admin    *monitor.AdminFile
 	policies []string // files, for people
 	filters  []string // names, for metrics
 	probed   error    // what the policy raised for the probe request
@@ -183,6 +185,9 @@ func (g *generation) buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, er
 	return passdb.New(drivers...), nil
 }
 
+// adminFile is the file in state_dir that keeps what operators ordered.
+const adminFile = "admin.json"
+
 func serversOf(cfg *config.Config) []*proxy.Server {
 	var servers []*proxy.Server
 	for i := range cfg.Monitoring.BackendServers {
@@ -208,12 +213,18 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	resolverOpt := monitor.ResolverOptions{Logger: p.log}
 	opt := monitor.Options{
 		Servers: servers, Interval: m.Interval, Retry: m.Retry, Timeout: m.Timeout,
-		Rise: m.Rise, Fall: m.Fall, Logger: p.log, Observer: p.metrics,
+		Rise: m.Rise, Fall: m.Fall, PanicThreshold: m.PanicThreshold, Logger: p.log, Observer: p.metrics,
 	}
 	if previous != nil {
 		resolverOpt.Previous, opt.Previous = previous.resolver, previous.monitor
 	}
 	var err error
+	if previous != nil && previous.cfg.StateDir == cfg.StateDir {
+		g.admin = previous.admin
+	} else if g.admin, err = monitor.OpenAdminFile(filepath.Join(cfg.StateDir, adminFile)); err != nil {
+		return err
+	}
+	opt.Admin = g.admin
 	if g.resolver, err = monitor.NewResolver(hosts, resolverOpt); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 		"no such policy":          {`given {policy = "gone.lua"}`, "p_test.lua:1", "gone.lua"},
 		"backend's key":           {`given {backends = {{hots = "x"}}}`, "p_test.lua:1", `[1]: a backend has no "hots"; did you mean "host"?`},
 		"backend's protocol":      {`given {backends = {{host = "x", protocol = "impa"}}}`, "p_test.lua:1", `did you mean "imap"?`},
-		"health word":             {`given {health = {x = "dwon"}}`, "p_test.lua:1", "expected one of up, down, unknown, stale, drain"},
+		"health word":             {`given {health = {x = "dwon"}}`, "p_test.lua:1", "expected one of up, down, checking, unknown, stale, drain"},
 		"health of nobody":        {world1 + `given {health = {["192.0.2.13"] = "down"}} it("x", function() end)`, "p_test.lua:1", "no backend is named so"},
 		"no policy":               {`it("x", function() end)`, "p_test.lua:1", "no policy is given"},
 		"a name like no other":    {world1 + `it("x", function() require("json") end)`, "p_test.lua:1", `unknown name "require"`},

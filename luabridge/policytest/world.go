@@ -137,7 +137,7 @@ func (w *world) buildView() error {
 			switch state, _ := w.given.named["health"][name].(string); state {
 			case "down":
 				e.Health = proxy.Down
-			case "unknown":
+			case "checking", "unknown":
 				e.Health = proxy.Unknown
 			case "stale":
 				e.Health = proxy.Stale
