@@ -34,6 +34,11 @@ type Service interface {
 	// a line each; then nothing has changed. With force a policy is taken although
 	// it raises an error for the probe request.
 	Reload(force bool) error
+	// Order changes what operators ordered for a host or an entry, for good. An
+	// error means that nothing has changed.
+	Order(ctx context.Context, o BackendOrder) (BackendAnswer, error)
+	// CheckBackend checks the entries of a host, or one, at once.
+	CheckBackend(ctx context.Context, target string) ([]CheckReport, error)
 	// Ready reports whether logins can be answered.
 	Ready() bool
 }
@@ -49,22 +54,17 @@ type Status struct {
 	Policy      []string  `json:"policy"`
 	Assignments int       `json:"assignments"`
 	Listeners   []string  `json:"listeners"`
+	Panics      []Panic   `json:"panics,omitempty"`
 	Backends    []Backend `json:"backends"`
 }
 
-// Backend is one backend's state.
-type Backend struct {
-	Protocol  string    `json:"protocol"`
-	Backend   string    `json:"backend"`
-	Check     string    `json:"check"` // up, down, unknown, stale
-	Since     time.Time `json:"since,omitzero"`
-	CheckedAt time.Time `json:"checked_at,omitzero"`
-	CheckMS   float64   `json:"check_ms"`
-	Error     string    `json:"error,omitempty"` // of the last failed check
-	Admin     string    `json:"admin"`           // up, drain, down
-	Weight    int       `json:"weight"`
-	Tags      []string  `json:"tags,omitempty"`
-	Address   string    `json:"address,omitempty"` // of the host
+// Panic is a protocol whose backends fell by timeouts or errors of the local
+// network, more of them at once than panic_threshold: the last good set is kept.
+type Panic struct {
+	Protocol string    `json:"protocol"`
+	Since    time.Time `json:"since"`
+	Failing  int       `json:"failing"`
+	Of       int       `json:"of"` // that were up
 }
 
 // UserStatus is where a user is.
@@ -122,16 +122,34 @@ func API(s Service, log *zap.Logger) http.Handler {
 		}
 		return struct{}{}, s.Reload(force)
 	})
+	answer("PATCH /v1/backends/{target}", func(r *http.Request) (any, error) {
+		o := BackendOrder{}
+		if err := readJSON(r, &o); err != nil {
+			return nil, err
+		}
+		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
+		return s.Order(r.Context(), o)
+	})
+	answer("POST /v1/backends/{target}/check", func(r *http.Request) (any, error) {
+		return s.CheckBackend(r.Context(), r.PathValue("target"))
+	})
 	answer("POST /v1/route", func(r *http.Request) (any, error) {
 		var q RouteQuery
-		dec := json.NewDecoder(r.Body)
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&q); err != nil {
-			return nil, fmt.Errorf("request: %w", err)
+		if err := readJSON(r, &q); err != nil {
+			return nil, err
 		}
 		return s.Route(r.Context(), q)
 	})
 	return mux
+}
+
+func readJSON(r *http.Request, into any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	return nil
 }
 
 func writeJSON(w http.ResponseWriter, log *zap.Logger, v any, err error) {
@@ -167,7 +185,7 @@ func HTTP(s Service, m *Metrics) http.Handler {
 func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: writeTimeout, MaxHeaderBytes: maxBody,
+		WriteTimeout: writeTimeout, IdleTimeout: writeTimeout, MaxHeaderBytes: maxBody, ConnContext: withPeer,
 	}
 	done := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {

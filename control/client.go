@@ -55,6 +55,16 @@ func (c *Client) Route(ctx context.Context, q RouteQuery) (a RouteAnswer, err er
 	return a, c.call(ctx, http.MethodPost, "/v1/route", q, &a)
 }
 
+// Order asks to change what is ordered for a backend; see Service.
+func (c *Client) Order(ctx context.Context, o BackendOrder) (a BackendAnswer, err error) {
+	return a, c.call(ctx, http.MethodPatch, "/v1/backends/"+url.PathEscape(o.Target), o, &a)
+}
+
+// CheckBackend asks to check a backend at once; see Service.
+func (c *Client) CheckBackend(ctx context.Context, target string) (reports []CheckReport, err error) {
+	return reports, c.call(ctx, http.MethodPost, "/v1/backends/"+url.PathEscape(target)+"/check", nil, &reports)
+}
+
 // Reload asks to read configuration and scripts anew; see Service.
 func (c *Client) Reload(ctx context.Context, force bool) error {
 	return c.call(ctx, http.MethodPost, "/v1/reload?force="+strconv.FormatBool(force), nil, &struct{}{})

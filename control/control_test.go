@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeService struct {
 	ready  bool
 	reload error // unless it is forced
+	orders []BackendOrder
 }
 
 func (f *fakeService) Status() Status {
@@ -52,6 +53,18 @@ func (f *fakeService) Reload(force bool) error {
 		return nil
 	}
 	return f.reload
+}
+
+func (f *fakeService) Order(_ context.Context, o BackendOrder) (BackendAnswer, error) {
+	if o.Target == "nowhere" {
+		return BackendAnswer{}, fmt.Errorf("no such backend: nowhere: %w", ErrNotFound)
+	}
+	f.orders = append(f.orders, o)
+	return BackendAnswer{Target: o.Target, DryRun: o.DryRun, Users: 7}, nil
+}
+
+func (f *fakeService) CheckBackend(_ context.Context, target string) ([]CheckReport, error) {
+	return []CheckReport{{Backend: Backend{Backend: target}, OK: true, Lines: []string{"S: * OK"}}}, nil
 }
 
 func (f *fakeService) Ready() bool { return f.ready }

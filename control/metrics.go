@@ -30,6 +30,7 @@ type Metrics struct {
 	check       *prometheus.HistogramVec
 	transitions *prometheus.CounterVec
 	panics      *prometheus.GaugeVec
+	rates       rates
 
 	mu        sync.Mutex
 	inventory map[[2]string]bool // protocol, backend
@@ -109,7 +110,13 @@ func (m *Metrics) Handler() http.Handler {
 func (m *Metrics) Decided(r *proxy.Request, d *proxy.Decision) {
 	m.decisions.WithLabelValues(r.Adapter, protocolLabel(r.Protocol), d.Outcome.String(), string(d.Reason)).Inc()
 	m.seconds.WithLabelValues(r.Adapter).Observe(d.Took.Seconds())
+	if d.Outcome == proxy.Routed && d.Entry != nil {
+		m.rates.count(d.Entry.Server)
+	}
 }
+
+// Rate returns the decisions per second for a backend, over the last ten seconds.
+func (m *Metrics) Rate(s *proxy.Server) float64 { return m.rates.of(s) }
 
 // protocolLabel keeps what a client made up out of the labels.
 func protocolLabel(protocol string) string {
@@ -229,6 +236,7 @@ func (m *Metrics) SetInventory(entries []proxy.Entry) {
 		}
 	}
 	m.inventory = known
+	m.rates.set(entries)
 	for i := range entries {
 		m.setUp(entries[i].Server, entries[i].Health)
 		m.panics.WithLabelValues(entries[i].Protocol) // 0, unless it is known already

@@ -99,8 +99,8 @@ func entryOf(key, host string) bool {
 	return err == nil && t.Port != 0 && t.Host == host
 }
 
-// valid collects every fault of a Change.
-func (c *Change) valid() error {
+// Valid collects every fault of a Change.
+func (c *Change) Valid() error {
 	var faults []error
 	if c.State == nil && c.Weight == nil {
 		faults = append(faults, errors.New("an order without a state and without a weight"))
@@ -125,7 +125,7 @@ func (t *target) order(e *proxy.Entry, orders *Orders) {
 		return
 	}
 	o := orders.of(t.machine, t.entry)
-	e.Admin = adminOf[o.State]
+	e.Admin, _ = proxy.ParseAdmin(o.State) // "": up
 	if o.Weight == nil || *o.Weight == t.server.Weight {
 		return
 	}
@@ -137,7 +137,14 @@ func (t *target) order(e *proxy.Entry, orders *Orders) {
 	e.Server = t.weighted
 }
 
-var adminOf = map[string]proxy.Admin{"": proxy.AdminUp, "up": proxy.AdminUp, "drain": proxy.AdminDrain, "down": proxy.AdminDown}
+// Preview changes entries, which Status gave, as c would.
+func (m *Monitor) Preview(entries []proxy.Entry, c Change) {
+	orders := m.opt.Admin.Orders().with(c)
+	for i := range entries {
+		t := newTarget(entries[i].Server)
+		t.order(&entries[i], orders)
+	}
+}
 
 // noAdmin is the AdminState of a Monitor that was given none.
 type noAdmin struct{}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	"usher/proxy"
 )
 
 // maxAdminFile bounds what is read: 2,000 hosts with reasons are less than 1 MiB.
@@ -115,7 +117,7 @@ func (o *Order) valid(key string) error {
 	if key != t.String() {
 		return fmt.Errorf("expected it as %q", t)
 	}
-	if _, known := adminOf[o.State]; !known {
+	if _, known := proxy.ParseAdmin(o.State); !known && o.State != "" {
 		return fmt.Errorf("state %.80q; expected up, drain or down", o.State)
 	}
 	if o.Weight != nil && (*o.Weight < 0 || *o.Weight > MaxWeight) {
@@ -132,7 +134,7 @@ func (a *AdminFile) Orders() *Orders { return a.orders.Load() }
 
 // Order implements AdminState. The folder is made if it is missing.
 func (a *AdminFile) Order(_ context.Context, c Change) error {
-	if err := c.valid(); err != nil {
+	if err := c.Valid(); err != nil {
 		return err
 	}
 	a.mu.Lock()

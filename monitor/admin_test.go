@@ -93,7 +93,7 @@ func give(t *testing.T, a AdminState, script string) {
 			t.Fatal(err)
 		}
 		c := Change{Target: tg, Stamp: Stamp{By: "root", At: time.Unix(1e9, 0).UTC(), Reason: line[:len(line)-1]}}
-		if admin, ok := adminOf[word]; ok {
+		if admin, ok := proxy.ParseAdmin(word); ok {
 			c.State = &admin
 		} else {
 			c.Weight = new(int)

@@ -38,7 +38,7 @@ func (m *Monitor) Status() []proxy.Entry {
 		s, e := t.state.Load(), sh.view.Entries[i]
 		entries[i] = proxy.Entry{
 			Server: e.Server, Health: e.Health, Since: e.Since, Kept: e.Kept, Admin: e.Admin,
-			Addr: s.addr, CheckedAt: s.checkedAt, CheckTook: s.took, LastError: s.lastError,
+			Addr: s.addr, CheckedAt: s.checkedAt, CheckTook: s.took, LastError: s.lastError, Failing: s.failed,
 		}
 		if h, since := s.healthAt(now, m.rule); h == proxy.Stale { // which the view will say in a moment
 			entries[i].Health, entries[i].Since, entries[i].Kept = h, since, false
@@ -114,7 +114,7 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 		s := t.state.Load()
 		states[i] = s
 		e := &entries[i]
-		*e = proxy.Entry{Server: t.server, Addr: s.addr, CheckedAt: s.checkedAt, CheckTook: s.took, LastError: s.lastError}
+		*e = proxy.Entry{Server: t.server, Addr: s.addr, CheckedAt: s.checkedAt, CheckTook: s.took, LastError: s.lastError, Failing: s.failed}
 		e.Health, e.Since = s.healthAt(now, m.rule)
 		t.order(e, orders)
 		c := counts[t.server.Protocol]

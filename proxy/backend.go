@@ -85,6 +85,16 @@ const (
 // String returns the word that status shows.
 func (a Admin) String() string { return [...]string{"up", "drain", "down"}[a] }
 
+// ParseAdmin reads the word that String gives. What is no such word is AdminUp.
+func ParseAdmin(word string) (a Admin, ok bool) {
+	for _, a := range [...]Admin{AdminUp, AdminDrain, AdminDown} {
+		if word == a.String() {
+			return a, true
+		}
+	}
+	return AdminUp, false
+}
+
 // An Entry is a Server with its state at one moment.
 type Entry struct {
 	*Server
@@ -95,6 +105,7 @@ type Entry struct {
 	CheckedAt time.Time
 	CheckTook time.Duration
 	LastError string // of the last failed check, in words
+	Failing   bool   // the last check failed; Health may be Up for a while yet
 	Kept      bool   // up only because too many fell at once to be believed
 
 	host *HostState // set by NewView

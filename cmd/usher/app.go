@@ -463,19 +463,8 @@ func (a *app) Status() control.Status {
 	}
 	a.mu.Unlock()
 	slices.Sort(st.Listeners)
-	for _, e := range g.monitor.Status() {
-		b := control.Backend{
-			Protocol: e.Protocol, Backend: e.Address(), Check: e.Health.String(), Since: e.Since, CheckedAt: e.CheckedAt,
-			CheckMS: float64(e.CheckTook.Microseconds()) / 1000, Admin: e.Admin.String(), Weight: e.Weight, Tags: e.Tags,
-		}
-		if e.Addr.IsValid() {
-			b.Address = e.Addr.String()
-		}
-		if e.Health != proxy.Up { // of one that is up, it is history
-			b.Error = e.LastError
-		}
-		st.Backends = append(st.Backends, b)
-	}
+	st.Panics = panics(g.monitor)
+	st.Backends = a.backends(g, g.monitor.Status())
 	return st
 }
 

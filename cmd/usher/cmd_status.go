@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,10 +14,15 @@ import (
 )
 
 func newStatus(f *flags) *cobra.Command {
-	return &cobra.Command{
+	var tag string
+	c := &cobra.Command{
 		Use:   "status [USER]",
 		Short: "Show the state of usher and its backends, or where a user is",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Show the state of usher and its backends, or where a user is. Of a backend: what
+its checks say and since when; when the last check was and how long it took; what
+operators ordered; which users it takes (all, its own, none); how many users are
+assigned to its host; and the decisions for it per second, over ten seconds.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := f.client()
 			if err != nil {
@@ -30,12 +36,17 @@ func newStatus(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if tag != "" {
+				s.Backends = slices.DeleteFunc(s.Backends, func(b control.Backend) bool { return !slices.Contains(b.Tags, tag) })
+			}
 			if f.json {
 				return printJSON(out, s)
 			}
 			return printStatus(out, &s, time.Now())
 		},
 	}
+	c.Flags().StringVar(&tag, "tag", "", "only backends with this `TAG`")
+	return c
 }
 
 func userStatus(c *cobra.Command, cl *control.Client, user string, asJSON bool) error {
@@ -76,26 +87,78 @@ func printStatus(w io.Writer, s *control.Status, now time.Time) error {
 	for _, l := range s.Listeners {
 		fmt.Fprintf(&b, "listener %s\n", l)
 	}
+	for _, p := range s.Panics {
+		fmt.Fprintf(&b, "PANIC %s for %s: %d of %d backends fail by timeouts or errors of the local network; the last good set is kept\n", p.Protocol, ago(now.Sub(p.Since)), p.Failing, p.Of)
+	}
 	if len(s.Backends) == 0 {
-		b.WriteString("\nno backends are configured (backend_server_monitoring.backend_servers)\n")
+		b.WriteString("\nno backends (backend_server_monitoring.backend_servers)\n")
 		_, err := io.WriteString(w, b.String())
 		return err
 	}
 	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PROTOCOL\tBACKEND\tCHECK\tSINCE\tTOOK\tADMIN\tWEIGHT\tTAGS\tLAST ERROR")
-	for _, e := range s.Backends {
-		since := "-"
-		if !e.Since.IsZero() {
-			since = ago(now.Sub(e.Since))
+	fmt.Fprintln(t, "PROTOCOL\tBACKEND\tCHECK\tSINCE\tCHECKED\tTOOK\tADMIN\tWEIGHT\tTAKES\tUSERS\tPER S\tTAGS\tLAST ERROR")
+	for i := range s.Backends {
+		e := &s.Backends[i]
+		check := e.Check
+		switch {
+		case e.Kept:
+			check += " (kept)"
+		case e.Failing && e.Check == "up":
+			check += " (failing)"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f ms\t%s\t%d\t%s\t%s\n", e.Protocol, e.Backend, e.Check, since, e.CheckMS, e.Admin, e.Weight, strings.Join(e.Tags, ","), e.Error)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.1f ms\t%s\t%d\t%s\t%d\t%.1f\t%s\t%s\n", e.Protocol, e.Backend, check, since(now, e.Since),
+			since(now, e.CheckedAt), e.CheckMS, e.Admin, e.Weight, e.Takes, e.Users, e.PerSecond, strings.Join(e.Tags, ","), e.Error)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	for _, line := range notes(s.Backends, now) {
+		fmt.Fprintf(&b, "%s\n", line)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// notes tell why backends do not take all users, and who ordered what.
+func notes(backends []control.Backend, now time.Time) (lines []string) {
+	add := func(line string) {
+		if len(lines) == 0 {
+			line = "\n" + line
+		}
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	for i := range backends {
+		e := &backends[i]
+		if e.Admin == "up" && e.Check == "up" && e.Why != "" {
+			add(fmt.Sprintf("%s %s takes %s", e.Protocol, e.Backend, takes(e)))
+		}
+		if e.Admin != "up" && e.AdminBy != nil {
+			add(fmt.Sprintf("%s %s: %s %s", e.Protocol, e.Backend, e.Admin, by(e.AdminBy, now)))
+		}
+		if e.WeightBy != nil {
+			add(fmt.Sprintf("%s: weight %d %s", e.Host, e.Weight, by(e.WeightBy, now)))
+		}
+	}
+	return lines
+}
+
+func by(s *control.Stamp, now time.Time) string {
+	text := fmt.Sprintf("ordered by %s %s ago", s.By, ago(now.Sub(s.At)))
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return text
+}
+
+// since is the time that has passed, "-" since never.
+func since(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return ago(now.Sub(t))
 }
 
 // ago rounds a duration as people say it.

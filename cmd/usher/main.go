@@ -89,15 +89,9 @@ Try it without any set-up:  usher demo`,
 		return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newTest(f), newStatus(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
+	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newTest(f), newStatus(f), newBackend(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
 	for _, c := range root.Commands() {
-		args := c.Args
-		c.Args = func(c *cobra.Command, a []string) error {
-			if err := args(c, a); err != nil {
-				return usageError{fmt.Errorf("%w\nusage: %s", err, c.UseLine())}
-			}
-			return nil
-		}
+		strictArgs(c)
 	}
 	root.Args = func(_ *cobra.Command, a []string) error {
 		if len(a) > 0 {
@@ -107,6 +101,21 @@ Try it without any set-up:  usher demo`,
 	}
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	return root
+}
+
+// strictArgs makes a wrong number of arguments a usageError, in c and in what is
+// under it.
+func strictArgs(c *cobra.Command) {
+	args := c.Args
+	c.Args = func(c *cobra.Command, a []string) error {
+		if err := args(c, a); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, c.UseLine())}
+		}
+		return nil
+	}
+	for _, sub := range c.Commands() {
+		strictArgs(sub)
+	}
 }
 
 // path is the configuration's file.
