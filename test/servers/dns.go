@@ -40,6 +40,7 @@ type DNS struct {
 
 	mu      sync.Mutex
 	mode    DNSMode
+	modes   map[string]DNSMode // of names that have one of their own
 	records map[dnsmessage.Question][]dnsmessage.Resource
 	names   map[string]int // records of each name
 	asked   []string
@@ -52,10 +53,11 @@ type DNS struct {
 
 // StartDNS runs one with these records until the test ends. A record is a line
 // like `example.org. 60 MX 10 mail.example.org.`; the seconds may be left out. It
-// knows A, AAAA, CNAME, MX, NS, PTR and TXT (the rest of the line is the text).
+// knows A, AAAA, CNAME, MX, NS, PTR, SRV (priority, weight, port, target) and TXT (the
+// rest of the line is the text).
 func StartDNS(t testing.TB, records ...string) *DNS {
 	t.Helper()
-	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, conns: map[net.Conn]bool{}}
+	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}, conns: map[net.Conn]bool{}}
 	d.Set(t, records...)
 	var err error
 	if d.tcp, err = net.Listen("tcp", d.Addr); err != nil {
@@ -90,6 +92,14 @@ func (d *DNS) Mode(m DNSMode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mode = m
+}
+
+// ModeOf changes what it does with questions for one name from now on, whatever
+// its mode for others is.
+func (d *DNS) ModeOf(name string, m DNSMode) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.modes[strings.ToLower(name)] = m
 }
 
 // Set makes these the records of their names and types, in place of the old.
@@ -150,7 +160,7 @@ func question(name dnsmessage.Name, kind dnsmessage.Type) dnsmessage.Question {
 
 var dnsTypes = map[string]dnsmessage.Type{
 	"A": dnsmessage.TypeA, "AAAA": dnsmessage.TypeAAAA, "CNAME": dnsmessage.TypeCNAME, "MX": dnsmessage.TypeMX,
-	"NS": dnsmessage.TypeNS, "PTR": dnsmessage.TypePTR, "TXT": dnsmessage.TypeTXT,
+	"NS": dnsmessage.TypeNS, "PTR": dnsmessage.TypePTR, "SRV": dnsmessage.TypeSRV, "TXT": dnsmessage.TypeTXT,
 }
 
 func parseRecord(line string) (dnsmessage.Resource, error) {
@@ -191,27 +201,38 @@ func parseData(kind, data string) (dnsmessage.ResourceBody, error) {
 		}
 		return &dnsmessage.TXTResource{TXT: txt}, nil
 	}
-	var pref uint64
-	if kind == "MX" {
-		number, host, _ := strings.Cut(data, " ")
-		var err error
-		if pref, err = strconv.ParseUint(number, 10, 16); err != nil {
-			return nil, err
-		}
-		data = host
+	numbers, data, err := splitNumbers(data, map[string]int{"MX": 1, "SRV": 3}[kind])
+	if err != nil {
+		return nil, err
 	}
 	name, err := dnsmessage.NewName(data)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case kind == "MX":
-		return &dnsmessage.MXResource{Pref: uint16(pref), MX: name}, nil
-	case kind == "NS":
+	}
+	switch kind {
+	case "MX":
+		return &dnsmessage.MXResource{Pref: numbers[0], MX: name}, nil
+	case "SRV":
+		return &dnsmessage.SRVResource{Priority: numbers[0], Weight: numbers[1], Port: numbers[2], Target: name}, nil
+	case "NS":
 		return &dnsmessage.NSResource{NS: name}, nil
-	case kind == "PTR":
+	case "PTR":
 		return &dnsmessage.PTRResource{PTR: name}, nil
 	}
 	return &dnsmessage.CNAMEResource{CNAME: name}, nil
+}
+
+// splitNumbers takes n numbers from the front of a record's data.
+func splitNumbers(data string, n int) (numbers []uint16, rest string, err error) {
+	for range n {
+		word, after, _ := strings.Cut(data, " ")
+		number, err := strconv.ParseUint(word, 10, 16)
+		if err != nil {
+			return nil, "", err
+		}
+		numbers, data = append(numbers, uint16(number)), after
+	}
+	return numbers, data, nil
 }
 
 // maxUDP is the most that an answer by UDP may take.
