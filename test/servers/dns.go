@@ -57,8 +57,16 @@ type DNS struct {
 // rest of the line is the text).
 func StartDNS(t testing.TB, records ...string) *DNS {
 	t.Helper()
-	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}, conns: map[net.Conn]bool{}}
+	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}}
 	d.Set(t, records...)
+	d.Start(t)
+	t.Cleanup(d.Close)
+	return d
+}
+
+// Start runs it again after a Close, on the same address.
+func (d *DNS) Start(t testing.TB) {
+	t.Helper()
 	var err error
 	if d.tcp, err = net.Listen("tcp", d.Addr); err != nil {
 		t.Fatal(err)
@@ -67,10 +75,11 @@ func StartDNS(t testing.TB, records ...string) *DNS {
 		_ = d.tcp.Close()
 		t.Fatal(err)
 	}
+	d.mu.Lock()
+	d.conns = map[net.Conn]bool{}
+	d.mu.Unlock()
 	d.wg.Go(d.serveUDP)
 	d.wg.Go(d.serveTCP)
-	t.Cleanup(d.Close)
-	return d
 }
 
 // Close stops it: who asks now is refused by the system. It may be called again.
@@ -248,7 +257,7 @@ func (d *DNS) serveUDP() {
 		if err != nil {
 			continue // somebody who asked has gone
 		}
-		if out := d.answer("udp", buf[:n]); out != nil {
+		if out, _ := d.answer("udp", buf[:n]); out != nil {
 			_, _ = d.udp.WriteTo(out, from)
 		}
 	}
@@ -291,13 +300,10 @@ func (d *DNS) serveConn(c net.Conn) {
 		if _, err := io.ReadFull(c, in); err != nil {
 			return
 		}
-		d.mu.Lock()
-		mode := d.mode
-		d.mu.Unlock()
-		if mode == DNSHangsUp {
+		out, hangUp := d.answer("tcp", in)
+		if hangUp {
 			return
 		}
-		out := d.answer("tcp", in)
 		if out == nil {
 			continue
 		}
@@ -307,11 +313,12 @@ func (d *DNS) serveConn(c net.Conn) {
 	}
 }
 
-// answer makes the answer to a message, nil for none.
-func (d *DNS) answer(by string, in []byte) []byte {
+// answer makes the answer to a message, nil for none, and says whether the
+// connection is to end.
+func (d *DNS) answer(by string, in []byte) (out []byte, hangUp bool) {
 	var m dnsmessage.Message
 	if m.Unpack(in) != nil || m.Response || len(m.Questions) != 1 {
-		return nil
+		return nil, false
 	}
 	q := m.Questions[0]
 	d.mu.Lock()
@@ -321,9 +328,13 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true},
 		Questions: m.Questions,
 	}
-	switch d.mode {
+	mode, own := d.modes[strings.ToLower(q.Name.String())]
+	if !own {
+		mode = d.mode
+	}
+	switch mode {
 	case DNSSilent:
-		return nil
+		return nil, false
 	case DNSServfail:
 		reply.RCode = dnsmessage.RCodeServerFailure
 	case DNSRefused:
@@ -332,7 +343,10 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		reply.RCode = dnsmessage.RCodeNameError
 	case DNSEmpty:
 	default:
-		reply.Truncated = by == "udp" && d.mode != DNSAnswers
+		if by == "tcp" && mode == DNSHangsUp {
+			return nil, true
+		}
+		reply.Truncated = by == "udp" && mode != DNSAnswers
 		if !reply.Truncated {
 			reply.Answers, reply.RCode = d.find(q)
 		}
@@ -343,9 +357,9 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		out, err = reply.Pack()
 	}
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	return out
+	return out, false
 }
 
 // find returns the records that answer a question, following CNAMEs. The caller
