@@ -7,11 +7,11 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"usher/proxy"
 )
@@ -166,38 +166,43 @@ func (e *Expander) Run(ctx context.Context) error {
 		ttl time.Duration
 	}
 	results := make(chan result)
-	var queries errgroup.Group
-	queries.SetLimit(maxQueries)
+	running := 0
+	queue := slices.Clone(e.names)
+	var queries sync.WaitGroup
+	defer queries.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return queries.Wait()
+			return nil
 		case <-timer.C:
 		case r := <-results:
+			running--
 			r.n.asked = false
 			r.n.next = time.Now().Add(untilNext(r.ttl, e.opt.Refresh, r.a.err != nil))
 			e.take(r.n, r.a)
 		}
 		now := time.Now()
 		wait := maxTTL
-		for _, n := range e.names {
+		slices.SortFunc(queue, func(a, b *srvName) int { return a.next.Compare(b.next) }) // or the last would never have their turn
+		for _, n := range queue {
 			switch {
 			case n.asked: // its result wakes
 			case now.Before(n.next):
 				wait = min(wait, n.next.Sub(now))
-			default: // no place is left: the next result wakes
-				n.asked = queries.TryGo(func() error {
+			case running < maxQueries: // else the next result wakes
+				running++
+				n.asked = true
+				queries.Go(func() {
 					a, ttl := e.query(ctx, n)
 					if ctx.Err() != nil {
-						return nil // cut off by the end of Run, which says nothing of DNS
+						return // cut off by the end of Run, which says nothing of DNS
 					}
 					select {
 					case results <- result{n, a, ttl}:
 					case <-ctx.Done():
 					}
-					return nil
 				})
 			}
 		}
