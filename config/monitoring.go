@@ -45,7 +45,8 @@ type Backend struct {
 	// ExpectStatus is a class such as 2xx, or a number; http only.
 	ExpectStatus Status `yaml:"expect_status"`
 	StartTLS     bool   `yaml:"starttls"`
-	// SRV is a name to look up instead of Host and Port.
+	// SRV is a name such as _imaps._tcp.example.org (RFC 2782), looked up instead
+	// of Host and Port: the entry stands for each of its records.
 	SRV string `yaml:"srv"`
 	// Weight and Tags are the host's. An entry that leaves one out has that of
 	// the host's first entry that does not.
@@ -59,12 +60,15 @@ func (b *Backend) setDefaults() {
 }
 
 // inherit gives the entries of one host the weight and the tags that another
-// entry of it has. given reports whether entry i of the list has the key.
+// entry of it has. Those with an SRV name have no host yet. given reports whether entry i of the list has the key.
 func (m *Monitoring) inherit(given func(i int, key string) bool) {
 	type traits struct{ weight, tags *Backend }
 	hosts := map[string]traits{}
 	for i := range m.BackendServers {
 		b := &m.BackendServers[i]
+		if b.Host == "" {
+			continue
+		}
 		t := hosts[proxy.CanonicalHost(b.Host)]
 		if t.weight == nil && given(i, "weight") {
 			t.weight = b

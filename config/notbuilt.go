@@ -13,7 +13,6 @@ var notBuilt = []setting{
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "affinity.flush_hook"},
 	{key: "control.tcp.address"},
-	{key: backendServers + "[].srv"},
 }
 
 // notDone are the settings that this version takes and does nothing with, or

@@ -16,9 +16,18 @@ func (k *checker) backends() {
 	}
 	entries := map[endpoint]int{}
 	hosts := map[string]int{}
+	names := map[endpoint]int{} // with the SRV name for host
 	for i := range k.Monitoring.BackendServers {
 		b, path := &k.Monitoring.BackendServers[i], item(backendServers, i)
 		k.backend(path, b)
+		if b.SRV != "" {
+			name := endpoint{b.Protocol, strings.ToLower(b.SRV), 0}
+			if j, twice := names[name]; twice {
+				k.add(path+".srv", "the same protocol and name as %s; expected each once", item(backendServers, j))
+			} else {
+				names[name] = i
+			}
+		}
 		if b.Host == "" {
 			continue
 		}
@@ -49,7 +58,7 @@ func (k *checker) backend(path string, b *Backend) {
 	switch {
 	case b.SRV != "" && (b.Host != "" || b.Port != 0):
 		k.add(at("srv"), "set together with host or port; expected one or the other")
-	case b.SRV != "" && !proxy.ValidHost(b.SRV):
+	case b.SRV != "" && !validSRV(b.SRV):
 		k.add(at("srv"), "bad value %s; expected a name such as _imaps._tcp.example.org", k.show(at("srv"), b.SRV))
 	case b.SRV != "":
 	default:
@@ -87,4 +96,11 @@ func (k *checker) backend(path string, b *Backend) {
 			k.add(item(at("tags"), i), "bad value %s; expected 1 to 64 bytes without spaces and @", k.show(item(at("tags"), i), tag))
 		}
 	}
+}
+
+// validSRV reports whether s is _service._proto.name (RFC 2782).
+func validSRV(s string) bool {
+	labels := strings.SplitN(s, ".", 3)
+	return proxy.ValidHost(s) && len(labels) == 3 && labels[2] != "" &&
+		len(labels[0]) > 1 && labels[0][0] == '_' && len(labels[1]) > 1 && labels[1][0] == '_'
 }

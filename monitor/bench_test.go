@@ -17,7 +17,7 @@ func settled(tb testing.TB, n int) (*Monitor, *Resolver) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r.known["a.example.org"].answer.Store(&answer{addr: netip.MustParseAddr("192.0.2.1"), at: time.Now()})
+	r.configured.Load().known["a.example.org"].answer.Store(&answer{addr: netip.MustParseAddr("192.0.2.1"), at: time.Now()})
 	opt := options()
 	opt.Names = r
 	for i := range n {

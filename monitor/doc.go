@@ -3,8 +3,9 @@
 //
 // A Monitor checks every backend of the inventory on a clock of its own and
 // publishes what it found as an immutable proxy.View. A Resolver keeps the
-// addresses of host names in memory. They implement proxy.Backends and
-// proxy.Names.
+// addresses of host names in memory, each for its TTL. They implement
+// proxy.Backends and proxy.Names. An Expander makes backends of the entries that
+// have an SRV name.
 //
 // One file is one kind of check; checks has one function a protocol. Today all
 // protocols, and starttls entries too, have the connect check alone: TCP, then

@@ -1,10 +1,10 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -22,9 +22,12 @@ const (
 	maxQueries = 128
 	// negativeFor is how long "no answer" is an answer.
 	negativeFor = time.Second
-	// unusedAfter is how old, in refreshes, the answer for a name that only
-	// policies named may be to be given out unasked.
+	// unusedAfter is how old, in TTLs or refreshes, the answer for a name that
+	// only policies named may be to be given out unasked.
 	unusedAfter = 10
+	// askGap is the least time between two looks at who is due, so that 2,000
+	// names with a TTL of a second share them. A question is late by that.
+	askGap = 20 * time.Millisecond
 )
 
 var (
@@ -47,16 +50,16 @@ func (e *lookupError) Error() string {
 // Unwrap returns the cause.
 func (e *lookupError) Unwrap() error { return e.cause }
 
-// A LookupFunc asks for the addresses of a host name, as
-// net.Resolver.LookupNetIP does. It must return when ctx ends.
-type LookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
-
 // ResolverOptions are what a Resolver is made of; all have defaults.
 type ResolverOptions struct {
 	// Lookup asks DNS. nil: the system's resolver, with /etc/hosts.
 	Lookup LookupFunc
-	// Refresh is the age at which an answer is asked for anew, give or take a
-	// tenth. 0: 30 s.
+	// Servers are the name servers, each ip:port, that are asked in that order
+	// where Lookup is nil. None: those of /etc/resolv.conf.
+	Servers []string
+	// Refresh is the age at which an answer without a TTL is asked for anew, give
+	// or take a tenth; others are at their TTL, if that is between a second and an
+	// hour. What failed is asked again after Refresh, at most 5 s. 0: 30 s.
 	Refresh time.Duration
 	// Timeout bounds one question. 0: 5 s.
 	Timeout time.Duration
@@ -78,44 +81,48 @@ type Resolver struct {
 	opt ResolverOptions
 	log *zap.Logger
 
-	configured []*name
-	known      map[string]*name // of configured, as written and in lower case; immutable
+	configured atomic.Pointer[hosts] // replaced under mu
 
 	mu      sync.Mutex
 	found   map[string]*name // named by policies alone
 	pending []*name          // to be asked for; each has a flight
+	due     time.Time        // when the first configured name is to be asked for
 
-	wake  chan struct{} // capacity 1: pending has something
+	wake  chan struct{} // capacity 1: pending has something, or due is sooner
 	done  chan struct{} // closed when Run ends
 	began atomic.Bool
 }
 
 var _ proxy.Names = (*Resolver)(nil)
 
+// hosts are the configured names; immutable.
+type hosts struct {
+	list  []*name
+	known map[string]*name // as written and in lower case
+}
+
 // A name is a host name and what DNS said last. A trailing dot is part of it:
 // with it the name is absolute, without it DNS's search list applies.
 type name struct {
-	host       string // in lower case
-	configured bool
-	answer     atomic.Pointer[answer] // never nil; the zero answer before the first
-	flight     chan struct{}          // under Resolver.mu: closed when the question that is under way ends
+	host   string                 // in lower case
+	answer atomic.Pointer[answer] // never nil; the zero answer before the first
+	flight chan struct{}          // under Resolver.mu: closed when the question that is under way ends
 }
 
 // An answer is immutable.
 type answer struct {
-	addr netip.Addr // the last good one; invalid: none ever
-	at   time.Time  // of the last question
-	next time.Time  // when to ask again
-	err  error      // of the last question
+	addr   netip.Addr // the last good one; invalid: none ever
+	at     time.Time  // of the last question
+	next   time.Time  // when to ask again
+	unused time.Time  // when it is too old to be given out unasked, if a policy named it
+	err    error      // of the last question
 }
 
-// NewResolver makes a Resolver for the host names among hosts and starts
+// NewResolver makes a Resolver for the host names among names and starts
 // nothing. Addresses among them need no resolving and are skipped.
-func NewResolver(hosts []string, opt ResolverOptions) (*Resolver, error) {
+func NewResolver(names []string, opt ResolverOptions) (*Resolver, error) {
 	if opt.Lookup == nil {
-		opt.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
+		opt.Lookup = nameServers(opt.Servers).addresses
 	}
 	if opt.Refresh == 0 {
 		opt.Refresh = 30 * time.Second
@@ -132,7 +139,6 @@ func NewResolver(hosts []string, opt ResolverOptions) (*Resolver, error) {
 	r := &Resolver{
 		opt:   opt,
 		log:   opt.Logger.Named("resolver"),
-		known: map[string]*name{},
 		found: map[string]*name{},
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
@@ -141,27 +147,16 @@ func NewResolver(hosts []string, opt ResolverOptions) (*Resolver, error) {
 	if opt.Refresh < 0 || opt.Timeout < 0 || opt.MaxNames < 0 {
 		faults = append(faults, errors.New("monitor: resolver: a bound is less than zero"))
 	}
-	for _, host := range hosts {
+	faults = append(faults, nameServers(opt.Servers).faults()...)
+	for _, host := range names {
 		if !proxy.ValidHost(host) {
 			faults = append(faults, fmt.Errorf("monitor: resolver: %.80q is no host name and no address", host))
-			continue
 		}
-		if _, err := netip.ParseAddr(host); err == nil {
-			continue
-		}
-		key := strings.ToLower(host)
-		n := r.known[key]
-		if n == nil {
-			n = newName(key)
-			n.configured = true
-			r.configured = append(r.configured, n)
-			r.known[key] = n
-		}
-		r.known[host] = n
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	r.SetHosts(names)
 	if opt.Previous != nil {
 		r.adopt(opt.Previous)
 	}
@@ -175,12 +170,50 @@ func newName(host string) *name {
 	return n
 }
 
+// SetHosts makes the host names among names the configured ones, also while Run
+// runs. Addresses, and what is no host name, are skipped. Names that stay, or that
+// a policy named before, keep their answers; those that go are as if a policy had
+// named them.
+func (r *Resolver) SetHosts(names []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.configured.Load()
+	if old == nil {
+		old = &hosts{}
+	}
+	next := &hosts{known: make(map[string]*name, len(names))}
+	for _, host := range names {
+		if _, err := netip.ParseAddr(host); err == nil || !proxy.ValidHost(host) {
+			continue
+		}
+		key := strings.ToLower(host)
+		n := next.known[key]
+		if n == nil {
+			n = cmp.Or(old.known[key], r.found[key])
+			if n == nil {
+				n = newName(key)
+			}
+			delete(r.found, key)
+			next.list = append(next.list, n)
+			next.known[key] = n
+		}
+		next.known[host] = n
+	}
+	for _, n := range old.list {
+		if next.known[n.host] == nil && (len(r.found) < r.opt.MaxNames || r.evict()) {
+			r.found[n.host] = n
+		}
+	}
+	r.configured.Store(next)
+	r.plan(time.Now())
+}
+
 // adopt takes over what old knows: a reload while DNS fails must not forget.
 func (r *Resolver) adopt(old *Resolver) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	take := func(o *name) {
-		n := r.known[o.host]
+		n := r.configured.Load().known[o.host]
 		if n == nil {
 			if len(r.found) >= r.opt.MaxNames {
 				return
@@ -190,7 +223,7 @@ func (r *Resolver) adopt(old *Resolver) {
 		}
 		n.answer.Store(o.answer.Load())
 	}
-	for _, o := range old.configured {
+	for _, o := range old.configured.Load().list {
 		take(o)
 	}
 	for _, o := range old.found {
@@ -207,15 +240,16 @@ func (r *Resolver) Run(ctx context.Context) error {
 	defer close(r.done)
 	var queries errgroup.Group
 	queries.SetLimit(maxQueries)
-	tick := time.NewTicker(max(r.opt.Refresh/30, time.Millisecond))
-	defer tick.Stop()
-	r.askDue(time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var looked time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return queries.Wait()
-		case now := <-tick.C:
-			r.askDue(now)
+		case <-timer.C:
+			looked = time.Now()
+			r.askDue(looked)
 		case <-r.wake:
 		}
 		for n := r.nextPending(); n != nil && ctx.Err() == nil; n = r.nextPending() {
@@ -224,6 +258,26 @@ func (r *Resolver) Run(ctx context.Context) error {
 				return nil
 			})
 		}
+		r.mu.Lock()
+		wait := time.Until(r.due)
+		r.mu.Unlock()
+		timer.Reset(max(wait, askGap-time.Since(looked)))
+	}
+}
+
+// plan sees to it that Run looks at who is due at that time, if not before. The
+// caller holds r.mu.
+func (r *Resolver) plan(at time.Time) {
+	if at.Before(r.due) {
+		r.due = at
+		r.stir()
+	}
+}
+
+func (r *Resolver) stir() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // Run has yet to look, and will see this too
 	}
 }
 
@@ -231,9 +285,16 @@ func (r *Resolver) Run(ctx context.Context) error {
 func (r *Resolver) askDue(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, n := range r.configured {
-		if !now.Before(n.answer.Load().next) {
+	r.due = now.Add(maxTTL)
+	for _, n := range r.configured.Load().list {
+		if n.flight != nil {
+			continue // its end plans
+		}
+		next := n.answer.Load().next
+		if !now.Before(next) {
 			r.ask(n)
+		} else if next.Before(r.due) {
+			r.due = next
 		}
 	}
 }
@@ -244,10 +305,7 @@ func (r *Resolver) ask(n *name) <-chan struct{} {
 	if n.flight == nil {
 		n.flight = make(chan struct{})
 		r.pending = append(r.pending, n)
-		select {
-		case r.wake <- struct{}{}:
-		default: // Run has yet to look, and will see this too
-		}
+		r.stir()
 	}
 	return n.flight
 }
@@ -267,14 +325,14 @@ func (r *Resolver) nextPending() *name {
 // query asks DNS once and keeps the answer.
 func (r *Resolver) query(ctx context.Context, n *name) {
 	qctx, cancel := context.WithTimeout(ctx, r.opt.Timeout)
-	addrs, err := r.opt.Lookup(qctx, n.host)
+	addrs, ttl, err := r.opt.Lookup(qctx, n.host)
 	cancel()
 	if ctx.Err() != nil {
 		return // cut off by the end of Run, which says nothing of DNS
 	}
 	old := n.answer.Load()
 	now := time.Now()
-	a := &answer{addr: old.addr, at: now, next: now.Add(jitter(r.opt.Refresh)), err: err}
+	a := &answer{addr: old.addr, at: now, err: err}
 	if err == nil {
 		if addr := choose(addrs, old.addr); addr.IsValid() {
 			a.addr = addr
@@ -282,15 +340,26 @@ func (r *Resolver) query(ctx context.Context, n *name) {
 			a.err = errNoAddress
 		}
 	}
-	if n.configured {
+	wait := untilNext(ttl, r.opt.Refresh, a.err != nil)
+	a.next = now.Add(wait)
+	a.unused = now.Add(unusedAfter * wait)
+	if a.err != nil {
+		a.unused = now.Add(unusedAfter * r.opt.Refresh)
+	}
+	if r.isConfigured(n) {
 		r.logChange(n, old, a)
 	}
 	n.answer.Store(a)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	close(n.flight)
 	n.flight = nil
-	r.mu.Unlock()
+	if r.isConfigured(n) {
+		r.plan(a.next)
+	}
 }
+
+func (r *Resolver) isConfigured(n *name) bool { return r.configured.Load().known[n.host] == n }
 
 func (r *Resolver) logChange(n *name, old, a *answer) {
 	switch {
@@ -310,7 +379,7 @@ func (r *Resolver) logChange(n *name, old, a *answer) {
 // for DNS, as long as ctx allows, unless they are in memory. Run must be
 // running, or what is not in memory is not found.
 func (r *Resolver) Lookup(ctx context.Context, host string) (netip.Addr, error) {
-	n := r.known[host]
+	n := r.configured.Load().known[host]
 	if n != nil {
 		if a := n.answer.Load(); a.addr.IsValid() {
 			return a.addr, nil
@@ -362,7 +431,8 @@ func (r *Resolver) join(key string) (*name, <-chan struct{}, error) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.known[key]
+	n := r.configured.Load().known[key]
+	configured := n != nil
 	if n == nil {
 		n = r.found[key]
 	}
@@ -379,9 +449,9 @@ func (r *Resolver) join(key string) (*name, <-chan struct{}, error) {
 		if a.err != nil && now.Before(a.at.Add(negativeFor)) {
 			return n, nil, nil
 		}
-	case n.configured:
+	case configured:
 		return n, nil, nil
-	case now.Before(a.at.Add(unusedAfter * r.opt.Refresh)):
+	case now.Before(a.unused):
 		if !now.Before(a.next) {
 			r.ask(n)
 		}

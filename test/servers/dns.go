@@ -40,6 +40,7 @@ type DNS struct {
 
 	mu      sync.Mutex
 	mode    DNSMode
+	modes   map[string]DNSMode // of names that have one of their own
 	records map[dnsmessage.Question][]dnsmessage.Resource
 	names   map[string]int // records of each name
 	asked   []string
@@ -52,11 +53,20 @@ type DNS struct {
 
 // StartDNS runs one with these records until the test ends. A record is a line
 // like `example.org. 60 MX 10 mail.example.org.`; the seconds may be left out. It
-// knows A, AAAA, CNAME, MX, NS, PTR and TXT (the rest of the line is the text).
+// knows A, AAAA, CNAME, MX, NS, PTR, SRV (priority, weight, port, target) and TXT (the
+// rest of the line is the text).
 func StartDNS(t testing.TB, records ...string) *DNS {
 	t.Helper()
-	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, conns: map[net.Conn]bool{}}
+	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}}
 	d.Set(t, records...)
+	d.Start(t)
+	t.Cleanup(d.Close)
+	return d
+}
+
+// Start runs it again after a Close, on the same address.
+func (d *DNS) Start(t testing.TB) {
+	t.Helper()
 	var err error
 	if d.tcp, err = net.Listen("tcp", d.Addr); err != nil {
 		t.Fatal(err)
@@ -65,10 +75,11 @@ func StartDNS(t testing.TB, records ...string) *DNS {
 		_ = d.tcp.Close()
 		t.Fatal(err)
 	}
+	d.mu.Lock()
+	d.conns = map[net.Conn]bool{}
+	d.mu.Unlock()
 	d.wg.Go(d.serveUDP)
 	d.wg.Go(d.serveTCP)
-	t.Cleanup(d.Close)
-	return d
 }
 
 // Close stops it: who asks now is refused by the system. It may be called again.
@@ -90,6 +101,14 @@ func (d *DNS) Mode(m DNSMode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mode = m
+}
+
+// ModeOf changes what it does with questions for one name from now on, whatever
+// its mode for others is.
+func (d *DNS) ModeOf(name string, m DNSMode) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.modes[strings.ToLower(name)] = m
 }
 
 // Set makes these the records of their names and types, in place of the old.
@@ -150,7 +169,7 @@ func question(name dnsmessage.Name, kind dnsmessage.Type) dnsmessage.Question {
 
 var dnsTypes = map[string]dnsmessage.Type{
 	"A": dnsmessage.TypeA, "AAAA": dnsmessage.TypeAAAA, "CNAME": dnsmessage.TypeCNAME, "MX": dnsmessage.TypeMX,
-	"NS": dnsmessage.TypeNS, "PTR": dnsmessage.TypePTR, "TXT": dnsmessage.TypeTXT,
+	"NS": dnsmessage.TypeNS, "PTR": dnsmessage.TypePTR, "SRV": dnsmessage.TypeSRV, "TXT": dnsmessage.TypeTXT,
 }
 
 func parseRecord(line string) (dnsmessage.Resource, error) {
@@ -191,27 +210,38 @@ func parseData(kind, data string) (dnsmessage.ResourceBody, error) {
 		}
 		return &dnsmessage.TXTResource{TXT: txt}, nil
 	}
-	var pref uint64
-	if kind == "MX" {
-		number, host, _ := strings.Cut(data, " ")
-		var err error
-		if pref, err = strconv.ParseUint(number, 10, 16); err != nil {
-			return nil, err
-		}
-		data = host
+	numbers, data, err := splitNumbers(data, map[string]int{"MX": 1, "SRV": 3}[kind])
+	if err != nil {
+		return nil, err
 	}
 	name, err := dnsmessage.NewName(data)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case kind == "MX":
-		return &dnsmessage.MXResource{Pref: uint16(pref), MX: name}, nil
-	case kind == "NS":
+	}
+	switch kind {
+	case "MX":
+		return &dnsmessage.MXResource{Pref: numbers[0], MX: name}, nil
+	case "SRV":
+		return &dnsmessage.SRVResource{Priority: numbers[0], Weight: numbers[1], Port: numbers[2], Target: name}, nil
+	case "NS":
 		return &dnsmessage.NSResource{NS: name}, nil
-	case kind == "PTR":
+	case "PTR":
 		return &dnsmessage.PTRResource{PTR: name}, nil
 	}
 	return &dnsmessage.CNAMEResource{CNAME: name}, nil
+}
+
+// splitNumbers takes n numbers from the front of a record's data.
+func splitNumbers(data string, n int) (numbers []uint16, rest string, err error) {
+	for range n {
+		word, after, _ := strings.Cut(data, " ")
+		number, err := strconv.ParseUint(word, 10, 16)
+		if err != nil {
+			return nil, "", err
+		}
+		numbers, data = append(numbers, uint16(number)), after
+	}
+	return numbers, data, nil
 }
 
 // maxUDP is the most that an answer by UDP may take.
@@ -227,7 +257,7 @@ func (d *DNS) serveUDP() {
 		if err != nil {
 			continue // somebody who asked has gone
 		}
-		if out := d.answer("udp", buf[:n]); out != nil {
+		if out, _ := d.answer("udp", buf[:n]); out != nil {
 			_, _ = d.udp.WriteTo(out, from)
 		}
 	}
@@ -270,13 +300,10 @@ func (d *DNS) serveConn(c net.Conn) {
 		if _, err := io.ReadFull(c, in); err != nil {
 			return
 		}
-		d.mu.Lock()
-		mode := d.mode
-		d.mu.Unlock()
-		if mode == DNSHangsUp {
+		out, hangUp := d.answer("tcp", in)
+		if hangUp {
 			return
 		}
-		out := d.answer("tcp", in)
 		if out == nil {
 			continue
 		}
@@ -286,11 +313,12 @@ func (d *DNS) serveConn(c net.Conn) {
 	}
 }
 
-// answer makes the answer to a message, nil for none.
-func (d *DNS) answer(by string, in []byte) []byte {
+// answer makes the answer to a message, nil for none, and says whether the
+// connection is to end.
+func (d *DNS) answer(by string, in []byte) (out []byte, hangUp bool) {
 	var m dnsmessage.Message
 	if m.Unpack(in) != nil || m.Response || len(m.Questions) != 1 {
-		return nil
+		return nil, false
 	}
 	q := m.Questions[0]
 	d.mu.Lock()
@@ -300,9 +328,13 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true},
 		Questions: m.Questions,
 	}
-	switch d.mode {
+	mode, own := d.modes[strings.ToLower(q.Name.String())]
+	if !own {
+		mode = d.mode
+	}
+	switch mode {
 	case DNSSilent:
-		return nil
+		return nil, false
 	case DNSServfail:
 		reply.RCode = dnsmessage.RCodeServerFailure
 	case DNSRefused:
@@ -311,7 +343,10 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		reply.RCode = dnsmessage.RCodeNameError
 	case DNSEmpty:
 	default:
-		reply.Truncated = by == "udp" && d.mode != DNSAnswers
+		if by == "tcp" && mode == DNSHangsUp {
+			return nil, true
+		}
+		reply.Truncated = by == "udp" && mode != DNSAnswers
 		if !reply.Truncated {
 			reply.Answers, reply.RCode = d.find(q)
 		}
@@ -322,9 +357,9 @@ func (d *DNS) answer(by string, in []byte) []byte {
 		out, err = reply.Pack()
 	}
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	return out
+	return out, false
 }
 
 // find returns the records that answer a question, following CNAMEs. The caller
