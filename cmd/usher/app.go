@@ -135,11 +135,16 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	a.logging.set(cfg.Log)
 	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
 	a.slots.resize(cfg.Limits.Connections)
+	g.changed = func() {
+		if a.gen.Load() == g {
+			a.metrics.SetInventory(g.monitor.Status())
+		}
+	}
 	g.start()
 	g.inits.prepare(a.policy.cache)
-	a.metrics.SetInventory(g.monitor.Status())
 	a.metrics.SetPolicies(g.filters)
 	a.gen.Store(g)
+	g.changed()
 	a.exchange(wanted)
 	if old != nil {
 		a.draining.Go(func() {

@@ -36,6 +36,7 @@ import (
 // it: sockets, assignments, metrics. A reload makes a new one beside the old.
 type generation struct {
 	cfg      *config.Config
+	log      *zap.Logger
 	loadedAt time.Time
 	pipeline *proxy.Pipeline
 	passdb   *passdb.Chain
@@ -43,6 +44,7 @@ type generation struct {
 	redis    *modules.Redis // of policies; nil: they reach no network
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
+	expander *monitor.Expander
 	admin    *monitor.AdminFile
 	policies []string // files, for people
 	filters  []string // names, for metrics
@@ -50,6 +52,8 @@ type generation struct {
 	inits    *initRunner
 	runners  []runner // password drivers that keep connections, and inits
 	warnings []string
+
+	changed func() // is called when the inventory changed; set before start
 
 	cancel context.CancelFunc
 	done   chan error
@@ -96,7 +100,7 @@ func newPolicyParts(log *zap.Logger, registry prometheus.Registerer) policyParts
 // build makes a generation of cfg and starts nothing. Every fault is in the
 // error, a line each. previous may be nil.
 func build(cfg *config.Config, p parts, previous *generation) (*generation, error) {
-	g := &generation{cfg: cfg, loadedAt: time.Now(), warnings: cfg.Warnings()}
+	g := &generation{cfg: cfg, log: p.log, loadedAt: time.Now(), warnings: cfg.Warnings()}
 	var faults []error
 	if err := g.buildMonitor(cfg, p, previous); err != nil {
 		faults = append(faults, err)
@@ -197,7 +201,7 @@ func serversOf(cfg *config.Config) []*proxy.Server {
 			TLS: b.TLS, StartTLS: b.StartTLS, TLSSkipVerify: b.TLSSkipVerify, HAProxyV2: b.HAProxyV2,
 			DeepCheck: b.DeepCheck, RequestURI: b.RequestURI, ExpectStatus: string(b.ExpectStatus),
 			TestUsername: b.TestUsername, TestPassword: b.TestPassword,
-			Weight: b.Weight, Tags: b.Tags,
+			Weight: b.Weight, Tags: b.Tags, SRV: b.SRV,
 		})
 	}
 	return servers
@@ -205,18 +209,14 @@ func serversOf(cfg *config.Config) []*proxy.Server {
 
 func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
 	m := &cfg.Monitoring
-	servers := serversOf(cfg)
-	var hosts []string
-	for _, s := range servers {
-		hosts = append(hosts, s.Host)
-	}
+	expanderOpt := monitor.ExpanderOptions{Logger: p.log, OnChange: g.takeInventory}
 	resolverOpt := monitor.ResolverOptions{Logger: p.log}
 	opt := monitor.Options{
-		Servers: servers, Interval: m.Interval, Retry: m.Retry, Timeout: m.Timeout,
+		Interval: m.Interval, Retry: m.Retry, Timeout: m.Timeout,
 		Rise: m.Rise, Fall: m.Fall, PanicThreshold: m.PanicThreshold, Logger: p.log, Observer: p.metrics,
 	}
 	if previous != nil {
-		resolverOpt.Previous, opt.Previous = previous.resolver, previous.monitor
+		expanderOpt.Previous, resolverOpt.Previous, opt.Previous = previous.expander, previous.resolver, previous.monitor
 	}
 	var err error
 	if previous != nil && previous.cfg.StateDir == cfg.StateDir {
@@ -224,13 +224,34 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	} else if g.admin, err = monitor.OpenAdminFile(filepath.Join(cfg.StateDir, adminFile)); err != nil {
 		return err
 	}
-	opt.Admin = g.admin
-	if g.resolver, err = monitor.NewResolver(hosts, resolverOpt); err != nil {
+	if g.expander, err = monitor.NewExpander(serversOf(cfg), expanderOpt); err != nil {
+		return err
+	}
+	opt.Servers, opt.Partial, opt.Admin = g.expander.Servers(), !g.expander.Complete(), g.admin
+	if g.resolver, err = monitor.NewResolver(hostsOf(opt.Servers), resolverOpt); err != nil {
 		return err
 	}
 	opt.Names = g.resolver
 	g.monitor, err = monitor.New(opt)
 	return err
+}
+
+// takeInventory makes servers, which DNS said, the backends.
+func (g *generation) takeInventory(servers []*proxy.Server) {
+	g.resolver.SetHosts(hostsOf(servers))
+	if err := g.monitor.SetServers(servers); err != nil {
+		g.log.Error("backends of SRV records", zap.Error(err))
+		return
+	}
+	g.changed()
+}
+
+func hostsOf(servers []*proxy.Server) []string {
+	hosts := make([]string, len(servers))
+	for i, s := range servers {
+		hosts[i] = s.Host
+	}
+	return hosts
 }
 
 // warnUnrefreshed warns where login processes are told to say who is still there,
@@ -321,10 +342,16 @@ func (*generation) director(cfg *config.Config, lua *luabridge.Director) proxy.D
 	return lua
 }
 
-// allUp is the inventory as the probe request sees it.
+// allUp is the inventory as the probe request sees it. For each SRV name, which DNS
+// is not asked for here, a made-up backend stands.
 func allUp(servers []*proxy.Server) *proxy.View {
 	entries := make([]proxy.Entry, len(servers))
 	for i, s := range servers {
+		if s.Host == "" {
+			probe := *s
+			probe.Host, probe.Port = fmt.Sprintf("srv%d.invalid", i), 1
+			s = &probe
+		}
 		entries[i] = proxy.Entry{Server: s, Health: proxy.Up}
 	}
 	return proxy.NewView(entries)
@@ -406,6 +433,7 @@ func (g *generation) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel, g.done = cancel, make(chan error, 1)
 	var work errgroup.Group
+	work.Go(func() error { return g.expander.Run(ctx) })
 	work.Go(func() error { return g.resolver.Run(ctx) })
 	work.Go(func() error { return g.monitor.Run(ctx) })
 	for _, r := range g.runners {
