@@ -97,20 +97,21 @@ func hostHeader(s *proxy.Server) string {
 // httpResponse reads a response's head. It is parsed as that of a HEAD request:
 // nobody reads the body.
 func (c *session) httpResponse() (*http.Response, error) {
+	first, err := c.line("response")
+	if err != nil {
+		return nil, err
+	}
 	var head strings.Builder
-	for {
-		line, err := c.line("response")
-		if err != nil {
+	for line := first; line != ""; {
+		head.WriteString(line + "\r\n")
+		if line, err = c.line("response"); err != nil {
 			return nil, err
 		}
-		head.WriteString(line + "\r\n")
-		if line == "" {
-			break
-		}
 	}
+	head.WriteString("\r\n")
 	r, err := http.ReadResponse(bufio.NewReader(strings.NewReader(head.String())), &http.Request{Method: http.MethodHead})
-	if err != nil {
-		return nil, c.said("response", err.Error())
+	if err != nil { // whose text has parts of what was said, which hide does not know
+		return nil, c.said("response", "its head is not one of HTTP: "+first)
 	}
 	return r, r.Body.Close()
 }

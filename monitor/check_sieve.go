@@ -37,16 +37,14 @@ func (c *sieve) capabilities() error {
 		if err != nil {
 			return err
 		}
-		switch r[0].kind {
-		case sieveString:
-			value := ""
-			if len(r) > 1 {
-				value = r[1].text
-			}
-			c.caps[strings.ToUpper(r[0].text)] = value
-		default:
+		if !r.tokens[0].quoted {
 			return c.verdict(c.stage, r)
 		}
+		value := ""
+		if len(r.tokens) > 1 {
+			value = r.tokens[1].text
+		}
+		c.caps[strings.ToUpper(r.tokens[0].text)] = value
 	}
 }
 
@@ -95,86 +93,79 @@ func (c *sieve) expect(stage, refused string) error {
 	if err != nil {
 		return err
 	}
-	if r[0].kind == sieveAtom && strings.EqualFold(r[0].text, "NO") {
-		return c.said(refused, textOf(r[1:]))
+	if kind, text := word(r.said); kind == "NO" {
+		return c.said(refused, text)
 	}
 	return c.verdict(stage, r)
 }
 
 // verdict turns a response that is no capability into an error. BYE is one.
-func (c *sieve) verdict(stage string, r []sieveToken) error {
-	switch {
-	case r[0].kind != sieveAtom:
-	case strings.EqualFold(r[0].text, "OK"):
+func (c *sieve) verdict(stage string, r sieveResponse) error {
+	switch first := r.tokens[0]; {
+	case first.quoted:
+	case strings.EqualFold(first.text, "OK"):
 		return nil
-	case strings.EqualFold(r[0].text, "NO"), strings.EqualFold(r[0].text, "BYE"):
-		return c.said(stage, textOf(r))
+	case strings.EqualFold(first.text, "NO"), strings.EqualFold(first.text, "BYE"):
+		return c.said(stage, r.said)
 	}
-	return c.said(stage, "not a response of ManageSieve: "+textOf(r))
+	return c.said(stage, "not a response of ManageSieve: "+r.said)
 }
 
-type sieveKind uint8
+// A sieveResponse is one, or a capability.
+type sieveResponse struct {
+	said   string // as it was, its literals too
+	tokens []sieveToken
+}
 
-const (
-	sieveAtom   sieveKind = iota // a word, or a parenthesis
-	sieveString                  // quoted or literal
-)
-
+// A sieveToken is a string, quoted or literal, or a word or parenthesis.
 type sieveToken struct {
-	kind sieveKind
-	text string
+	text   string
+	quoted bool
 }
 
-// textOf shows tokens to a human, strings without their quotes.
-func textOf(tokens []sieveToken) string {
-	words := make([]string, len(tokens))
-	for i, t := range tokens {
-		words[i] = t.text
-	}
-	return strings.NewReplacer("( ", "(", " )", ")").Replace(strings.Join(words, " "))
-}
-
-// response reads one response, or a capability: tokens up to the end of a line
-// that announces no literal. It has one token at least.
-func (c *sieve) response(stage string) ([]sieveToken, error) {
-	var tokens []sieveToken
+// response reads tokens up to the end of a line that announces no literal. It
+// has one token at least.
+func (c *sieve) response(stage string) (r sieveResponse, err error) {
 	rest, err := c.line(stage)
+	r.said = rest
 	for err == nil {
 		rest = strings.TrimLeft(rest, " ")
 		if rest == "" {
 			break
 		}
+		var t sieveToken
 		switch rest[0] {
 		case '"':
-			text, after, ok := unquote(rest)
-			if !ok {
-				return nil, c.said(stage, "a quoted string does not end: "+rest)
+			var ok bool
+			if t.text, rest, ok = unquote(rest); !ok {
+				return r, c.said(stage, "a quoted string does not end: "+r.said)
 			}
-			tokens, rest = append(tokens, sieveToken{sieveString, text}), after
+			t.quoted = true
 		case '{':
 			n, ok := literalSize(rest)
-			if !ok || strings.Count(rest, "{") > 1 {
-				return nil, c.said(stage, "not a literal: "+rest)
+			if !ok || strings.LastIndexByte(rest, '{') > 0 {
+				return r, c.said(stage, "not a literal: "+r.said)
 			}
-			var text string
-			if text, err = c.literal(stage, n); err == nil {
-				tokens = append(tokens, sieveToken{sieveString, text})
-				rest, err = c.line(stage)
+			if t.text, err = c.literal(stage, n); err != nil {
+				return r, err
 			}
+			rest, err = c.line(stage)
+			t.quoted, r.said = true, r.said+" "+t.text+rest
 		case '(', ')':
-			tokens, rest = append(tokens, sieveToken{sieveAtom, rest[:1]}), rest[1:]
+			t.text, rest = rest[:1], rest[1:]
 		default:
 			end := strings.IndexAny(rest, ` ()"{`)
 			if end < 0 {
 				end = len(rest)
 			}
-			tokens, rest = append(tokens, sieveToken{sieveAtom, rest[:end]}), rest[end:]
+			t.text, rest = rest[:end], rest[end:]
 		}
+		r.tokens = append(r.tokens, t)
 	}
-	if err == nil && len(tokens) == 0 {
+	if err == nil && len(r.tokens) == 0 {
 		err = c.said(stage, "an empty line")
 	}
-	return tokens, err
+	return r, err
 }
 
 // unquote takes the quoted string apart with which text begins (RFC 5804,
