@@ -15,7 +15,7 @@ import (
 // checkConnect says up when the connection stands, with TLS where the entry has
 // it. It reads nothing: a process that is stopped, but whose kernel accepts, is
 // up for it.
-func checkConnect(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr, _ func(line string)) error {
+func checkConnect(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr) error {
 	conn, err := p.open(ctx, s, addr)
 	if err != nil {
 		return err
@@ -32,6 +32,7 @@ func (p *prober) open(ctx context.Context, s *proxy.Server, addr netip.Addr) (ne
 	if err != nil {
 		return nil, p.explain("connect", err)
 	}
+	p.note("* ", "connected to "+netip.AddrPortFrom(addr, uint16(s.Port)).String())
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			p.close(conn, s)
@@ -43,14 +44,28 @@ func (p *prober) open(ctx context.Context, s *proxy.Server, addr netip.Addr) (ne
 			p.close(conn, s)
 			return nil, p.explain("PROXY header", err)
 		}
+		p.note("* ", "PROXY v2 header sent")
 	}
 	if !s.TLS {
 		return conn, nil
 	}
+	secure, err := p.handshake(ctx, s, conn)
+	if err != nil {
+		p.close(conn, s)
+		return nil, err
+	}
+	return secure, nil
+}
+
+// handshake goes on in TLS on conn, which stays the caller's to close if that
+// fails.
+func (p *prober) handshake(ctx context.Context, s *proxy.Server, conn net.Conn) (*tls.Conn, error) {
 	secure := tls.Client(conn, p.tlsConfig(s))
 	if err := secure.HandshakeContext(ctx); err != nil {
-		p.close(conn, s)
 		return nil, p.explain("TLS handshake", err)
+	}
+	if p.trace != nil {
+		p.note("* ", secured(secure.ConnectionState(), s.TLSSkipVerify))
 	}
 	return secure, nil
 }

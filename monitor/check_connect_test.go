@@ -289,11 +289,10 @@ func TestCheckConnect_ConnectTimeout(t *testing.T) {
 	}
 }
 
-// StartTLS entries have the connect check, without TLS.
+// Without a deep check, STARTTLS and a path, nothing is said or waited for.
 func TestCheckConnect_Plain(t *testing.T) {
 	for protocol := range checks {
 		s := server(protocol, "127.0.0.1", serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
-		s.StartTLS = true
 		if err := newProber(nil, 5*time.Second).checkNow(t, s); err != nil {
 			t.Errorf("%s: %v", protocol, err)
 		}

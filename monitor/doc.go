@@ -7,10 +7,11 @@
 // proxy.Backends and proxy.Names. An Expander makes backends of the entries that
 // have an SRV name.
 //
-// One file is one kind of check; checks has one function a protocol. Today all
-// protocols, and starttls entries too, have the connect check alone: TCP, then
-// the PROXY v2 header, then TLS on connect, with the certificate verified for
-// the configured host.
+// One file is one protocol's check; checks has one function a protocol. All
+// connect: TCP, then the PROXY v2 header, then TLS on connect, with the
+// certificate verified for the configured host. An entry with starttls is spoken
+// to as far as that, one with a deep check as far as a login. check_session.go
+// has the order of it, and the bounds of what is read.
 //
 // The package knows no adapter, no policy and no configuration file, and does
 // not decide where users go: it only says what is.

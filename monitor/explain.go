@@ -15,8 +15,12 @@ import (
 	"unicode"
 )
 
-// maxWords bounds the text of a check's error. Part of it is the server's.
-const maxWords = 300
+// maxWords bounds the text of a check's error, maxTrace a line of a trace, in
+// bytes. Part of them is the server's.
+const (
+	maxWords = 300
+	maxTrace = 1000
+)
 
 // A checkError is why a check failed: the cause, and words for an operator.
 type checkError struct {
@@ -33,10 +37,17 @@ func (e *checkError) Unwrap() error { return e.cause }
 // explain puts err, which came up at that stage of a check, into words.
 func (p *prober) explain(stage string, err error) error {
 	words, staged := inWords(err, p.timeout)
+	words = p.hide(words)
 	if staged {
 		words += " (" + stage + ")"
 	}
-	return &checkError{printable(words), err}
+	return &checkError{printable(words, maxWords), err}
+}
+
+// said is the error of a check whose server said text at that stage, which is
+// no answer, or not the one that is needed.
+func (p *prober) said(stage, text string) error {
+	return &checkError{printable(stage+": "+p.hide(text), maxWords), nil}
 }
 
 // unresolved is the error of a check that had no address to go to.
@@ -46,7 +57,7 @@ func unresolved(err error, timeout time.Duration) error {
 		cause = l.cause
 	}
 	words, _ := inWords(cause, timeout)
-	return &checkError{printable("name does not resolve: " + words), err}
+	return &checkError{printable("name does not resolve: "+words, maxWords), err}
 }
 
 // inWords returns what err means, and whether it is worth to say when it came.
@@ -84,25 +95,46 @@ func inWords(err error, timeout time.Duration) (words string, staged bool) {
 }
 
 func wrongName(err x509.HostnameError) string {
+	names := namesOf(err.Certificate)
+	if names == "" {
+		return "certificate names no host (it has no SAN), not " + err.Host
+	}
+	return fmt.Sprintf("certificate is for %s, not %s", names, err.Host)
+}
+
+// namesOf returns a certificate's hosts with commas, three at most. "": it has
+// none.
+func namesOf(cert *x509.Certificate) string {
 	var names []string
-	names = append(names, err.Certificate.DNSNames...)
-	for _, ip := range err.Certificate.IPAddresses {
+	names = append(names, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
 	}
-	switch n := len(names); {
-	case n == 0:
-		return "certificate names no host (it has no SAN), not " + err.Host
-	case n > 3:
+	if n := len(names); n > 3 {
 		names = append(names[:3], fmt.Sprintf("%d more", n-3))
 	}
-	return fmt.Sprintf("certificate is for %s, not %s", strings.Join(names, ", "), err.Host)
+	return strings.Join(names, ", ")
+}
+
+// secured says, for a trace, what a handshake came to.
+func secured(cs tls.ConnectionState, unverified bool) string {
+	cert := cs.PeerCertificates[0]
+	names := namesOf(cert)
+	if names == "" {
+		names = "no host"
+	}
+	words := fmt.Sprintf("%s, certificate for %s until %s", tls.VersionName(cs.Version), names, cert.NotAfter.UTC().Format(time.DateOnly))
+	if unverified {
+		words += ", not verified"
+	}
+	return words
 }
 
 func untrusted(err x509.UnknownAuthorityError) string {
 	if err.Cert == nil || err.Cert.Issuer.CommonName == "" {
 		return "certificate is not trusted: its issuer is unknown"
 	}
-	return fmt.Sprintf("certificate is not trusted: its issuer %.64q is unknown", err.Cert.Issuer.CommonName)
+	return fmt.Sprintf("certificate is not trusted: its issuer %q is unknown", err.Cert.Issuer.CommonName)
 }
 
 func outOfDate(err x509.CertificateInvalidError) string {
@@ -112,12 +144,13 @@ func outOfDate(err x509.CertificateInvalidError) string {
 	return "certificate expired at " + err.Cert.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// printable replaces what is no printable character and cuts what is too long:
-// certificates are a stranger's text, and this goes to logs and terminals.
-func printable(s string) string {
+// printable replaces what is no printable character and cuts what is longer than
+// limit bytes: answers and certificates are a stranger's text, and this goes to
+// logs and terminals.
+func printable(s string, limit int) string {
 	var b strings.Builder
 	for _, r := range s {
-		if b.Len() >= maxWords {
+		if b.Len() >= limit {
 			b.WriteString("…")
 			break
 		}
