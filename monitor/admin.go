@@ -112,7 +112,7 @@ func (c *Change) Valid() error {
 		faults = append(faults, fmt.Errorf("weight %d is out of range; expected 0 to %d", *c.Weight, MaxWeight))
 	}
 	for _, s := range []string{c.Stamp.By, c.Stamp.Reason} {
-		if len(s) > maxWords || printable(s) != s {
+		if len(s) > maxWords || printable(s, maxWords) != s {
 			faults = append(faults, fmt.Errorf("who and why are at most %d bytes without control characters", maxWords))
 		}
 	}

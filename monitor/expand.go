@@ -181,7 +181,7 @@ func some(list []string) string {
 	}
 	shown := make([]string, len(list))
 	for i, s := range list {
-		shown[i] = printable(s)
+		shown[i] = printable(s, maxWords)
 	}
 	return strings.Join(shown, ", ") + more
 }

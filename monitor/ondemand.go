@@ -172,8 +172,8 @@ type CheckReport struct {
 	Lines []string // what was said and heard; secrets are starred
 }
 
-// maxLines bounds a report's lines.
-const maxLines = 500
+// maxReport bounds a report's lines.
+const maxReport = 500
 
 // CheckNow checks the backends that t names, at the same moment, and returns a
 // report each, in the inventory's order. The results count like those of any other
@@ -214,7 +214,7 @@ func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error)
 func (t *target) checkNow(ctx context.Context) (CheckReport, error) {
 	var rep CheckReport
 	o := &checkOrder{done: make(chan result, 1), trace: func(line string) {
-		if len(rep.Lines) < maxLines {
+		if len(rep.Lines) < maxReport {
 			rep.Lines = append(rep.Lines, line)
 		}
 	}}
