@@ -312,6 +312,7 @@ func expanderOf(t *testing.T, dns *servers.DNS, srv string) *Expander {
 }
 
 func TestExpander_DNS(t *testing.T) {
+	t.Parallel()
 	const name = "_imap._tcp.example.org."
 	dns := servers.StartDNS(t, name+" 1 SRV 10 60 143 a.example.org.", name+" 1 SRV 10 30 143 B.example.org.", name+" 1 SRV 20 0 143 c.example.org.")
 	e := expanderOf(t, dns, name)

@@ -90,6 +90,7 @@ func TestNameServers_Addresses(t *testing.T) {
 // The next name server is asked if one is silent or broken, not if it knows that
 // there is no such name.
 func TestNameServers_Order(t *testing.T) {
+	t.Parallel()
 	first, second := servers.StartDNS(t, "a.example.org. 20 A 192.0.2.1"), servers.StartDNS(t, "a.example.org. 30 A 192.0.2.2")
 	for _, tt := range []struct {
 		mode servers.DNSMode
@@ -270,6 +271,7 @@ func asked(dns *servers.DNS, host string) int {
 }
 
 func TestResolver_FollowsTTL(t *testing.T) {
+	t.Parallel()
 	dns := servers.StartDNS(t, "short.example.org. 1 A 192.0.2.1", "long.example.org. 60 A 192.0.2.2")
 	r := resolverOf(t, dns, "short.example.org.", "long.example.org.")
 	defer start(t, r.Run)()
@@ -291,6 +293,7 @@ func TestResolver_FollowsTTL(t *testing.T) {
 
 // Whatever becomes of DNS, the last answer stands, and the next good one counts.
 func TestResolver_LastAnswerStands(t *testing.T) {
+	t.Parallel()
 	moods := map[string]servers.DNSMode{
 		"silent.example.org.": servers.DNSSilent, "servfail.example.org.": servers.DNSServfail,
 		"nxdomain.example.org.": servers.DNSNXDomain, "empty.example.org.": servers.DNSEmpty,
@@ -341,6 +344,7 @@ func TestResolver_LastAnswerStands(t *testing.T) {
 
 // By TCP the TTL counts too.
 func TestResolver_Truncated(t *testing.T) {
+	t.Parallel()
 	dns := servers.StartDNS(t, "a.example.org. 1 A 192.0.2.1", "b.example.org. 60 A 192.0.2.2")
 	dns.Mode(servers.DNSTruncates)
 	r := resolverOf(t, dns, "a.example.org.", "b.example.org.")
