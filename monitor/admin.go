@@ -129,12 +129,18 @@ func (t *target) order(e *proxy.Entry, orders *Orders) {
 	if o.Weight == nil || *o.Weight == t.server.Weight {
 		return
 	}
-	if t.weighted == nil || t.weighted.Weight != *o.Weight {
+	e.Server = t.weigh(*o.Weight)
+}
+
+// weigh returns the target's Server with another weight, always the same one for
+// the weight that it was last asked for.
+func (t *target) weigh(weight int) *proxy.Server {
+	if t.weighted == nil || t.weighted.Weight != weight {
 		s := *t.server
-		s.Weight = *o.Weight
+		s.Weight = weight
 		t.weighted = &s
 	}
-	e.Server = t.weighted
+	return t.weighted
 }
 
 // Preview changes entries, which Status gave, as c would.

@@ -63,26 +63,26 @@ func usable(answer []*net.SRV) (records []record, dropped []string) {
 }
 
 // weights are those of the backends of sorted records, in an entry of weight w.
-// Those of the first priority share it as the records say (RFC 2782), the heaviest
-// having w; weight 0 is a very small chance, not none. The others stand by: weight
-// 0, until an operator gives them another.
+// Those of one priority share it as the records say (RFC 2782), the heaviest having
+// w; weight 0 is a very small chance, not none.
 func weights(records []record, w int) []int {
 	out := make([]int, len(records))
-	heaviest, equal := 0, true
-	for _, r := range records {
-		if r.priority == records[0].priority {
-			heaviest = max(heaviest, r.weight)
-			equal = equal && r.weight == records[0].weight
+	for begin := 0; begin < len(records); {
+		end, heaviest, equal := begin, 0, true
+		for ; end < len(records) && records[end].priority == records[begin].priority; end++ {
+			heaviest = max(heaviest, records[end].weight)
+			equal = equal && records[end].weight == records[begin].weight
 		}
-	}
-	for i, r := range records {
-		switch {
-		case r.priority != records[0].priority || w == 0:
-		case equal:
-			out[i] = w
-		default:
-			out[i] = max(1, int(math.Round(float64(w)*float64(r.weight)/float64(heaviest))))
+		for i := begin; i < end; i++ {
+			switch {
+			case w == 0:
+			case equal:
+				out[i] = w
+			default:
+				out[i] = max(1, int(math.Round(float64(w)*float64(records[i].weight)/float64(heaviest))))
+			}
 		}
+		begin = end
 	}
 	return out
 }
@@ -100,6 +100,7 @@ type origin struct {
 	host     string
 	port     int
 	weight   int
+	priority int
 	tags     *proxy.Server // whose tags it has
 }
 
@@ -143,11 +144,12 @@ func expand(inventory []*proxy.Server, recordsOf func(srv string) []record, old 
 				m = origin{weight: share[i], tags: template}
 				machines[r.host] = m
 			}
-			m.template, m.host, m.port = template, r.host, r.port
+			m.template, m.host, m.port, m.priority = template, r.host, r.port, r.priority
 			s := old.made[m]
 			if s == nil {
 				backend := *template
-				backend.Host, backend.Port, backend.Weight, backend.Tags = m.host, m.port, m.weight, m.tags.Tags
+				backend.Host, backend.Port, backend.Priority = m.host, m.port, m.priority
+				backend.Weight, backend.Tags = m.weight, m.tags.Tags
 				s = &backend
 			}
 			next.made[m] = s

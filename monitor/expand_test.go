@@ -70,8 +70,8 @@ func TestExpand(t *testing.T) {
 			"pop3 a:110 300 of _pop3\npop3 b:110 100 of _pop3\npop3 c:110 5 of _pop3\npop3 d:110 1 of _pop3\n"},
 		{"weight 0 of the entry", []*proxy.Server{template("imap", "_imap", 0)}, map[string][]*net.SRV{"_imap": srv(t, "0 60 143 a.", "0 20 143 b.")},
 			"imap a:143 0 of _imap\nimap b:143 0 of _imap\n"},
-		{"other priorities stand by", []*proxy.Server{imap}, map[string][]*net.SRV{"_imap": srv(t, "20 65535 143 a.", "10 1 143 c.", "10 2 143 b.")},
-			"imap b:143 100 of _imap\nimap c:143 50 of _imap\nimap a:143 0 of _imap\n"},
+		{"each priority for itself", []*proxy.Server{imap}, map[string][]*net.SRV{"_imap": srv(t, "20 65535 143 a.", "10 1 143 c.", "10 2 143 b.")},
+			"imap b:143 100 of _imap\nimap c:143 50 of _imap\nimap a:143 100 of _imap\n"},
 		{"twice", []*proxy.Server{imap}, map[string][]*net.SRV{"_imap": srv(t, "20 1 143 a.", "10 1 143 A.", "10 4 143 a.", "10 2 143 b.")},
 			"imap a:143 100 of _imap\nimap b:143 50 of _imap\n"},
 		{"an entry with a host wins, wherever it stands", []*proxy.Server{imap, fixed},
@@ -79,7 +79,7 @@ func TestExpand(t *testing.T) {
 			"imap fixed.example.org:1143 7 fixed\nimap Fixed.example.org:143 7 fixed\n"},
 		{"one machine by two names", []*proxy.Server{imap, pop3},
 			map[string][]*net.SRV{"_imap": srv(t, "10 1 143 a.", "20 1 143 b."), "_pop3": srv(t, "10 1 110 b.", "10 1 110 c.")},
-			"imap a:143 100 of _imap\nimap b:143 0 of _imap\npop3 b:110 0 of _imap\npop3 c:110 300 of _pop3\n"},
+			"imap a:143 100 of _imap\nimap b:143 100 of _imap\npop3 b:110 100 of _imap\npop3 c:110 300 of _pop3\n"},
 		{"one name for two protocols", []*proxy.Server{imap, template("pop3", "_imap", 5)},
 			map[string][]*net.SRV{"_imap": srv(t, "10 1 143 a.")},
 			"imap a:143 100 of _imap\npop3 a:143 100 of _imap\n"},
@@ -160,7 +160,7 @@ func TestExpand_Pointers(t *testing.T) {
 	one := expand(inventory, recordsOf, expansion{})
 	answers["_imap"] = srv(t, "0 1 143 0.new.", "0 1 143 b.", "1 1 143 a.")
 	two := expand(inventory, recordsOf, one)
-	if diff := cmp.Diff("imap 0.new:143 100 of _imap\nimap b:143 100 of _imap\nimap a:143 0 of _imap\npop3 b:110 100 of _imap\n", show(two.servers)); diff != "" {
+	if diff := cmp.Diff("imap 0.new:143 100 of _imap\nimap b:143 100 of _imap\nimap a:143 100 of _imap\npop3 b:110 100 of _imap\n", show(two.servers)); diff != "" {
 		t.Fatal(diff)
 	}
 	if one.servers[1] != two.servers[1] || one.servers[2] != two.servers[3] {

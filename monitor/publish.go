@@ -37,7 +37,7 @@ func (m *Monitor) Status() []proxy.Entry {
 	for i, t := range sh.targets {
 		s, e := t.state.Load(), sh.view.Entries[i]
 		entries[i] = proxy.Entry{
-			Server: e.Server, Health: e.Health, Since: e.Since, Kept: e.Kept, Admin: e.Admin,
+			Server: e.Server, Health: e.Health, Since: e.Since, Kept: e.Kept, Standby: e.Standby, Admin: e.Admin,
 			Addr: s.addr, CheckedAt: s.checkedAt, CheckTook: s.took, LastError: s.lastError, Failing: s.failed,
 		}
 		if h, since := s.healthAt(now, m.rule); h == proxy.Stale { // which the view will say in a moment
@@ -141,6 +141,7 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 			e.Since = was.Since
 		}
 	}
+	standBy(entries, targets, orders)
 	m.doubting.Store(doubting)
 	return entries, panics
 }

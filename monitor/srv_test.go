@@ -324,7 +324,7 @@ func TestExpander_DNS(t *testing.T) {
 		}
 		return func() bool { return show(e.Servers()) == want }
 	}
-	within(t, 2*time.Second, "the records", shows("a.example.org:143 100", "b.example.org:143 50", "c.example.org:143 0"))
+	within(t, 2*time.Second, "the records", shows("a.example.org:143 100", "b.example.org:143 50", "c.example.org:143 100"))
 	dns.Set(t, name+" 1 SRV 10 30 143 b.example.org.", name+" 1 SRV 10 30 993 d.example.org.")
 	now := shows("b.example.org:143 100", "d.example.org:993 100")
 	within(t, 3*time.Second, "other records", now)

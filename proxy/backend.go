@@ -29,7 +29,8 @@ type Server struct {
 
 	// SRV is the DNS name that the entry comes from, "" for one configured with
 	// host and port. A template, whose Host is "", has it too.
-	SRV string
+	SRV      string
+	Priority int // of its SRV record: less comes first
 }
 
 // Address is host:port, for logs and metrics.
@@ -105,6 +106,7 @@ type Entry struct {
 	CheckedAt time.Time
 	CheckTook time.Duration
 	LastError string // of the last failed check, in words
+	Standby   bool   // takes no new users while SRV records of a better priority are up
 	Failing   bool   // the last check failed; Health may be Up for a while yet
 	Kept      bool   // up only because too many fell at once to be believed
 

@@ -29,6 +29,8 @@ func (e *Entry) Takes() (Takes, string) {
 		return TakesOwn, "its health is not known"
 	case h.Drained:
 		return TakesOwn, "the host takes no new users" + h.because(func(o *Entry) bool { return o.Admin == AdminDrain || o.Health != Up })
+	case e.Standby:
+		return TakesOwn, "stands by for SRV records of a better priority"
 	case h.Weight == 0:
 		return TakesOwn, "weight 0"
 	}
