@@ -46,6 +46,6 @@ func (p *prober) hide(text string) string {
 // note tells trace a line: who says it, "C: ", "S: " or "* ", and what.
 func (p *prober) note(who, text string) {
 	if p.trace != nil {
-		p.trace(printableUpTo(who+p.hide(text), maxTrace))
+		p.trace(printable(who+p.hide(text), maxTrace))
 	}
 }

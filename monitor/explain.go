@@ -41,13 +41,13 @@ func (p *prober) explain(stage string, err error) error {
 	if staged {
 		words += " (" + stage + ")"
 	}
-	return &checkError{printable(words), err}
+	return &checkError{printable(words, maxWords), err}
 }
 
 // said is the error of a check whose server said text at that stage, which is
 // no answer, or not the one that is needed.
 func (p *prober) said(stage, text string) error {
-	return &checkError{printable(stage + ": " + p.hide(text)), nil}
+	return &checkError{printable(stage+": "+p.hide(text), maxWords), nil}
 }
 
 // unresolved is the error of a check that had no address to go to.
@@ -57,7 +57,7 @@ func unresolved(err error, timeout time.Duration) error {
 		cause = l.cause
 	}
 	words, _ := inWords(cause, timeout)
-	return &checkError{printable("name does not resolve: " + words), err}
+	return &checkError{printable("name does not resolve: "+words, maxWords), err}
 }
 
 // inWords returns what err means, and whether it is worth to say when it came.
@@ -144,13 +144,10 @@ func outOfDate(err x509.CertificateInvalidError) string {
 	return "certificate expired at " + err.Cert.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// printable replaces what is no printable character and cuts what is too long:
-// answers and certificates are a stranger's text, and this goes to logs and
-// terminals.
-func printable(s string) string { return printableUpTo(s, maxWords) }
-
-// printableUpTo is printable with another limit, in bytes.
-func printableUpTo(s string, limit int) string {
+// printable replaces what is no printable character and cuts what is longer than
+// limit bytes: answers and certificates are a stranger's text, and this goes to
+// logs and terminals.
+func printable(s string, limit int) string {
 	var b strings.Builder
 	for _, r := range s {
 		if b.Len() >= limit {

@@ -66,14 +66,14 @@ func FuzzPrintable(f *testing.F) {
 	f.Add("certificate is for a\x00b")
 	f.Add("\xff\u202e\u2028…")
 	f.Fuzz(func(t *testing.T, s string) {
-		got := printable(s)
+		got := printable(s, maxWords)
 		if len(got) > maxWords+8 {
 			t.Errorf("%d bytes", len(got))
 		}
 		if strings.ContainsAny(got, "\x00\r\n\x1b\u202e\u2028\x7f") {
 			t.Errorf("%q", got)
 		}
-		if got != printable(got) && len(got) < maxWords {
+		if got != printable(got, maxWords) && len(got) < maxWords {
 			t.Errorf("not stable: %q", got)
 		}
 	})
