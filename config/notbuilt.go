@@ -20,7 +20,6 @@ var notBuilt = []setting{
 var notDone = []setting{
 	{key: "dovecot.doveadm", text: "is not used in this version: sessions are neither listed nor kicked"},
 	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},
-	{key: backendServers + "[].deep_check", text: "is not done in this version: connect and TLS checks only"},
 }
 
 // A setting is a key, [] standing for every item of a list, and the values of it

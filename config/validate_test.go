@@ -92,14 +92,7 @@ func TestWarnings(t *testing.T) {
 		{"all", `
 director: {memory: 1MiB}
 redis: {addresses: ["127.0.0.1:6379"]}
-dovecot: {doveadm: [{url: "http://127.0.0.1:8080"}]}
-backend_server_monitoring:
-  backend_servers:
-    - {protocol: imap, host: 127.0.0.2, port: 143, deep_check: true}
-    - {protocol: imap, host: 127.0.0.3, port: 143, deep_check: true}`, []string{
-			"dovecot.doveadm", "director.unlisted_backends",
-			"backend_server_monitoring.backend_servers[].deep_check",
-		}},
+dovecot: {doveadm: [{url: "http://127.0.0.1:8080"}]}`, []string{"dovecot.doveadm", "director.unlisted_backends"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string

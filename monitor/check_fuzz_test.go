@@ -204,7 +204,7 @@ func logIn(t *testing.T, user, password string) (got []string, err error) {
 func FuzzLogin(f *testing.F) {
 	for _, s := range []string{
 		"probe", "", " ", `a"b`, `a\b`, `\`, `"`, `\"`, `" "x`, "jürgen", "\xff\xfe", "a\r\na9 DELETE INBOX", "\n", "\t", "{3}", "{3+}\r\nabc",
-		"\x7f", "a\x00b", "%*()]", strings.Repeat("x", 5000), strings.Repeat("\xe9", 5000),
+		"\x7f", "a\x00b", "%*()]", strings.Repeat("x", 300), strings.Repeat("\xe9", 300),
 	} {
 		f.Add(s, "secret")
 		f.Add("probe", s)

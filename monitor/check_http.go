@@ -37,15 +37,15 @@ func checkHTTP(ctx context.Context, p *prober, s *proxy.Server, addr netip.Addr)
 		return err
 	}
 	for {
-		r, err := c.httpResponse()
+		code, status, err := c.httpStatus()
 		if err != nil {
 			return err
 		}
-		if r.StatusCode/100 == 1 && r.StatusCode != http.StatusSwitchingProtocols { // RFC 9110, section 15.2
+		if code/100 == 1 && code != http.StatusSwitchingProtocols { // RFC 9110, section 15.2
 			continue
 		}
-		if !isExpected(r.StatusCode, s.ExpectStatus) {
-			return c.said("status", r.Status+", expected "+expected(s.ExpectStatus))
+		if !isExpected(code, s.ExpectStatus) {
+			return c.said("status", status+", expected "+expected(s.ExpectStatus))
 		}
 		return nil
 	}
@@ -94,26 +94,27 @@ func hostHeader(s *proxy.Server) string {
 	return host
 }
 
-// httpResponse reads a response's head. It is parsed as that of a HEAD request:
-// nobody reads the body.
-func (c *session) httpResponse() (*http.Response, error) {
+// httpStatus reads a response's head and returns its status, a number and that
+// with the reason. It is parsed as the head of an answer to HEAD: nobody reads
+// the body.
+func (c *session) httpStatus() (code int, status string, err error) {
 	first, err := c.line("response")
 	if err != nil {
-		return nil, err
+		return 0, "", err
 	}
 	var head strings.Builder
 	for line := first; line != ""; {
 		head.WriteString(line + "\r\n")
 		if line, err = c.line("response"); err != nil {
-			return nil, err
+			return 0, "", err
 		}
 	}
 	head.WriteString("\r\n")
 	r, err := http.ReadResponse(bufio.NewReader(strings.NewReader(head.String())), &http.Request{Method: http.MethodHead})
 	if err != nil { // whose text has parts of what was said, which hide does not know
-		return nil, c.said("response", "its head is not one of HTTP: "+first)
+		return 0, "", c.said("response", "its head is not one of HTTP: "+first)
 	}
-	return r, r.Body.Close()
+	return r.StatusCode, r.Status, r.Body.Close()
 }
 
 // expected is what the status must be; 2xx if nothing is said.
