@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"usher/config"
 	"usher/control"
@@ -106,6 +107,9 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		faults = append(faults, err)
 	}
 	g.warnUnserved(cfg)
+	if err := mayWrite(cfg.StateDir); err != nil {
+		g.warnings = append(g.warnings, fmt.Sprintf("state_dir: %s: %v: orders for backends will be refused", cfg.StateDir, err))
+	}
 	g.warnUnrefreshed(cfg)
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
@@ -263,6 +267,19 @@ func (g *generation) warnUnrefreshed(cfg *config.Config) {
 	mailbox := slices.ContainsFunc(cfg.Monitoring.BackendServers, func(b config.Backend) bool { return b.Protocol == "imap" || b.Protocol == "pop3" })
 	if mailbox && kind("auth") && !kind("notify") && cfg.Affinity.Mode != "off" {
 		g.warnings = append(g.warnings, fmt.Sprintf("dovecot.listeners: none of kind notify: the assignments of Dovecot's sessions end %s after the login, and login processes log that proxy-notify is missing", cfg.Affinity.Expire))
+	}
+}
+
+// mayWrite returns why no file can be made in a folder, which may have to be made
+// first.
+func mayWrite(dir string) error {
+	for {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		parent := filepath.Dir(dir)
+		if !errors.Is(err, unix.ENOENT) || parent == dir {
+			return err
+		}
+		dir = parent
 	}
 }
 
