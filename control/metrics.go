@@ -72,7 +72,7 @@ func NewMetrics(version string, g Gauges) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(250e-6, 4, 9),
 		}, []string{"module"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "usher_backend_up", Help: "1: up; 0: down, unknown or stale.",
+			Name: "usher_backend_up", Help: "1: up; 0: down, checking or stale.",
 		}, []string{"protocol", "backend"}),
 		check: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "usher_backend_check_seconds", Help: "Time that a health check took.",

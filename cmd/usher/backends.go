@@ -73,6 +73,10 @@ func (e notFound) Unwrap() []error { return []error{e.error, control.ErrNotFound
 func (a *app) Order(ctx context.Context, o control.BackendOrder) (control.BackendAnswer, error) {
 	g := a.gen.Load()
 	t, named, err := find(g, o.Target)
+	if err == nil && o.Weight != nil && o.State == "" { // which is the host's
+		t.Port = 0
+		named, err = g.monitor.Find(t)
+	}
 	if err != nil {
 		return control.BackendAnswer{}, err
 	}
