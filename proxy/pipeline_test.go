@@ -89,6 +89,10 @@ func (brokenStore) Assigned(string) int { return 0 }
 
 func (brokenStore) Refresh(context.Context, string) error { return errors.New("away") }
 
+func (brokenStore) Remember(context.Context, affinity.Key, string) error {
+	return errors.New("away")
+}
+
 func (brokenStore) Lookup(context.Context, affinity.Key) (string, error) {
 	return "", errors.New("away")
 }
@@ -99,6 +103,8 @@ func (brokenStore) Claim(context.Context, affinity.Key, string, string) (string,
 
 func (racyStore) Assigned(string) int                   { return 0 }
 func (racyStore) Refresh(context.Context, string) error { return nil }
+
+func (racyStore) Remember(context.Context, affinity.Key, string) error { return nil }
 
 // racyStore answers as if another node had claimed between look-up and claim.
 type racyStore struct{ winner string }

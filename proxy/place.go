@@ -43,6 +43,11 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 		if err != nil {
 			return n.tempfail(StoreUnavailable, err)
 		}
+		if n.q.User != n.q.Key.Name {
+			if err := n.opt.Assignments.Remember(ctx, n.q.Key, n.q.User); err != nil {
+				return n.tempfail(StoreUnavailable, err)
+			}
+		}
 		if winner != host {
 			port := pl.port
 			pl = n.at(winner, "assignment", Race)

@@ -156,6 +156,7 @@ type Assignments interface {
 	Assigned(host string) int
 	Lookup(ctx context.Context, key affinity.Key) (host string, err error)
 	Claim(ctx context.Context, key affinity.Key, seen, host string) (winner string, err error)
+	Remember(ctx context.Context, key affinity.Key, user string) error
 	Refresh(ctx context.Context, name string) error
 }
 

@@ -7,6 +7,7 @@ package affinity
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // A Key names an assignment. Tags are separate spaces, as in Dovecot's
@@ -16,6 +17,17 @@ type Key struct {
 	Tag  string
 	Name string
 }
+
+// An Assignment is one that lives.
+type Assignment struct {
+	Key     Key
+	Host    string // canonical
+	Expires time.Time
+	Users   []string // of sessions, where they are not Key.Name
+}
+
+// MaxUsers bounds the user names that are remembered of one key.
+const MaxUsers = 1000
 
 // A Store keeps assignments. All methods are safe for concurrent use. An error
 // means that the store could not answer; it is a temporary failure.
@@ -27,8 +39,21 @@ type Store interface {
 	// returns the winner's host. The store may decline to record a new key when
 	// it is full; it then returns host.
 	Claim(ctx context.Context, key Key, seen, host string) (winner string, err error)
+	// Remember notes that a session of the live assignment has that user name,
+	// which is not Key.Name: who ends the sessions of a key needs it. It is
+	// forgotten with the assignment; of one key MaxUsers are kept.
+	Remember(ctx context.Context, key Key, user string) error
 	// Refresh prolongs what lives, in every tag, and creates nothing.
 	Refresh(ctx context.Context, name string) error
+	// Get returns the live assignment; one without a host: there is none.
+	Get(ctx context.Context, key Key) (Assignment, error)
+	// Set records host for key, whatever stands: an operator's move.
+	Set(ctx context.Context, key Key, host string) error
+	// Forget drops the key's assignment, if there is one.
+	Forget(ctx context.Context, key Key) error
+	// Each calls yield for the live assignments of a host, "" for all, in no order,
+	// until it returns false. What changes meanwhile may be missed.
+	Each(ctx context.Context, host string, yield func(Assignment) bool) error
 	// Len returns the number of assignments, expired ones that were not yet
 	// swept included.
 	Len() int

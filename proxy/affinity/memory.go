@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +39,9 @@ type Memory struct {
 
 type shard struct {
 	sync.RWMutex
-	m map[string]entry
-	_ [24]byte // a shard's lock shares its cache line with no other's
+	m     map[string]entry
+	users map[string][]string // of keys whose sessions have other names
+	_     [16]byte            // a shard's lock shares its cache line with no other's
 }
 
 type entry struct {
@@ -59,7 +62,7 @@ func NewMemory(opt MemoryOptions) (*Memory, error) {
 	}
 	m := &Memory{opt: opt, seed: maphash.MakeSeed(), start: opt.Now()}
 	for i := range m.shard {
-		m.shard[i].m = map[string]entry{}
+		m.shard[i].m, m.shard[i].users = map[string]entry{}, map[string][]string{}
 	}
 	m.SetLimits(opt.Expire, opt.MaxEntries)
 	return m, nil
@@ -166,6 +169,103 @@ func (m *Memory) Refresh(_ context.Context, name string) error {
 	return nil
 }
 
+// Remember implements Store.
+func (m *Memory) Remember(_ context.Context, key Key, user string) error {
+	s := m.shardOf(key.Name)
+	k := mapKey(key)
+	s.RLock()
+	known := slices.Contains(s.users[k], user)
+	s.RUnlock()
+	if known {
+		return nil
+	}
+	s.Lock()
+	defer s.Unlock()
+	list := s.users[k]
+	if e, ok := s.m[k]; ok && e.expires > m.now() && len(list) < MaxUsers && !slices.Contains(list, user) {
+		s.users[k] = append(list, user)
+	}
+	return nil
+}
+
+// Get implements Store.
+func (m *Memory) Get(_ context.Context, key Key) (Assignment, error) {
+	s := m.shardOf(key.Name)
+	k := mapKey(key)
+	s.RLock()
+	defer s.RUnlock()
+	e, ok := s.m[k]
+	if !ok || e.expires <= m.now() {
+		return Assignment{}, nil
+	}
+	return m.assignment(k, e, s.users[k]), nil
+}
+
+func (m *Memory) assignment(k string, e entry, users []string) Assignment {
+	name, tag, _ := strings.Cut(k, "\x00")
+	return Assignment{
+		Key: Key{tag, name}, Host: m.hosts.name(e.host), Users: slices.Clone(users),
+		Expires: m.start.Add(time.Duration(e.expires) * time.Second),
+	}
+}
+
+// Set implements Store.
+func (m *Memory) Set(ctx context.Context, key Key, host string) error {
+	for seen := host; ; {
+		winner, err := m.Claim(ctx, key, seen, host)
+		if err != nil || winner == host {
+			return err
+		}
+		seen = winner
+	}
+}
+
+// Forget implements Store.
+func (m *Memory) Forget(_ context.Context, key Key) error {
+	s := m.shardOf(key.Name)
+	s.Lock()
+	defer s.Unlock()
+	if k := mapKey(key); s.has(k) {
+		m.drop(s, k)
+	}
+	return nil
+}
+
+func (s *shard) has(k string) bool { _, ok := s.m[k]; return ok }
+
+// drop deletes what is there. The caller holds the shard's lock.
+func (m *Memory) drop(s *shard, k string) {
+	m.hosts.count(s.m[k].host, -1)
+	m.len.Add(-1)
+	delete(s.m, k)
+	delete(s.users, k)
+}
+
+// Each implements Store. It holds a shard's lock while it copies a part of it.
+func (m *Memory) Each(ctx context.Context, host string, yield func(Assignment) bool) error {
+	for i := range m.shard {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s := &m.shard[i]
+		now := m.now()
+		var batch []Assignment
+		s.RLock()
+		for k, e := range s.m {
+			if e.expires > now && (host == "" || m.hosts.name(e.host) == host) {
+				batch = append(batch, m.assignment(k, e, s.users[k]))
+			}
+		}
+		s.RUnlock()
+		for _, a := range batch {
+			if !yield(a) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
 // Len implements Store.
 func (m *Memory) Len() int { return int(m.len.Load()) }
 
@@ -204,9 +304,7 @@ func (m *Memory) sweep(s *shard) {
 		s.Lock()
 		for _, k := range dead[:n] {
 			if e, ok := s.m[k]; ok && e.expires <= now {
-				delete(s.m, k)
-				m.len.Add(-1)
-				m.hosts.count(e.host, -1)
+				m.drop(s, k)
 			}
 		}
 		s.Unlock()

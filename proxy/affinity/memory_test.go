@@ -2,6 +2,7 @@ package affinity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -290,5 +291,47 @@ func TestAssigned_Concurrent(t *testing.T) {
 	}
 	if sum != 50 {
 		t.Errorf("%d users counted, want 50", sum)
+	}
+}
+
+func TestMemory_Orders(t *testing.T) {
+	m := newMemory(t, 100)
+	ctx := t.Context()
+	alice, tagged := Key{Name: "alice"}, Key{Tag: "ssd", Name: "alice"}
+	if err := m.Set(ctx, alice, "host1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Set(ctx, tagged, "host2"), m.Set(ctx, alice, "host3")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := errors.Join(m.Remember(ctx, alice, "Alice"), m.Remember(ctx, Key{Name: "nobody"}, "Nobody")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := m.Get(ctx, alice)
+	if err != nil || a.Key != alice || a.Host != "host3" || len(a.Users) != 1 || a.Users[0] != "Alice" || !a.Expires.After(time.Now()) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err := m.Get(ctx, Key{Name: "nobody"}); err != nil || a.Host != "" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	count := func(host string) (n int) {
+		if err := m.Each(ctx, host, func(Assignment) bool { n++; return true }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if all, one, none := count(""), count("host2"), count("host1"); all != 2 || one != 1 || none != 0 {
+		t.Errorf("%d in all, %d on host2, %d on host1", all, one, none)
+	}
+	if m.Assigned("host1") != 0 || m.Assigned("host3") != 1 || m.Len() != 2 {
+		t.Errorf("%d, %d of %d", m.Assigned("host1"), m.Assigned("host3"), m.Len())
+	}
+	if err := errors.Join(m.Forget(ctx, alice), m.Forget(ctx, alice)); err != nil {
+		t.Fatal(err)
+	}
+	if host, err := m.Lookup(ctx, alice); host != "" || err != nil || m.Len() != 1 || m.Assigned("host3") != 0 {
+		t.Errorf("%q, %v, %d", host, err, m.Len())
 	}
 }
