@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,14 +21,28 @@ type watcher struct {
 	*servers.Usher
 	authHTTP string // of its listener for nginx
 	api      *control.Client
+	http     http.Client
+	asked    int // newcomers, by newUsers
 }
+
+// newcomers are the users of a watcher, who are new until they log in.
+var newcomers = func() servers.Users {
+	u := servers.Users{}
+	for n := range 8000 {
+		u[newcomer(n)] = password
+	}
+	return u
+}()
+
+func newcomer(n int) string { return fmt.Sprintf("newcomer-%d@example.org", n) }
 
 // startWatcher runs usher with these entries of backend_servers, each a line of
 // YAML, and these lines of backend_server_monitoring. cert, if it is one, is the
-// system's only root. Everybody of people may log in.
+// system's only root. Newcomers may log in.
 func startWatcher(t *testing.T, roots *servers.Certificate, settings string, entries ...string) *watcher {
 	t.Helper()
 	w := &watcher{authHTTP: servers.Addr(t, "127.0.0.1")}
+	t.Cleanup(w.http.CloseIdleConnections)
 	env := []string{}
 	if roots != nil {
 		env = append(env, "SSL_CERT_FILE="+roots.CertFile, "SSL_CERT_DIR=/nonexistent")
@@ -39,7 +56,7 @@ passdb:
   - {driver: passwd_file, path: %q}
 backend_server_monitoring:
 %s  backend_servers:
-`, w.authHTTP, people.Passwd(t, servers.Dir(t), "passwd"), settings)
+`, w.authHTTP, newcomers.Passwd(t, servers.Dir(t), "passwd"), settings)
 	for _, e := range entries {
 		yaml.WriteString("    - " + e + "\n")
 	}
@@ -99,6 +116,53 @@ func (w *watcher) checked(t *testing.T, target string) (reports map[string]contr
 		reports[r.Backend.Backend] = r
 	}
 	return reports, exit
+}
+
+// login asks, as nginx does for an IMAP login, where to take a newcomer, and
+// returns ip:port.
+func (w *watcher) login(t *testing.T, user string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+w.authHTTP+"/auth", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Auth-Method": "plain", "Auth-User": user, "Auth-Pass": url.PathEscape(password), "Auth-Protocol": "imap",
+		"Auth-Login-Attempt": "1", "Client-IP": "192.0.2.7",
+	} {
+		req.Header.Set(name, value)
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if status := resp.Header.Get("Auth-Status"); status != "OK" {
+		t.Fatalf("login of %s: %s", user, status)
+	}
+	return net.JoinHostPort(resp.Header.Get("Auth-Server"), resp.Header.Get("Auth-Port"))
+}
+
+// newUsers returns as many newcomers who would be taken to that backend if they logged
+// in now, and did not yet.
+func (w *watcher) newUsers(t *testing.T, address string, count int) []string {
+	t.Helper()
+	var users []string
+	for len(users) < count {
+		if w.asked == len(newcomers) {
+			t.Fatalf("only %d of %d newcomers would go to %s", len(users), w.asked, address)
+		}
+		user := newcomer(w.asked)
+		w.asked++
+		a, err := w.api.Route(t.Context(), control.RouteQuery{User: user, Protocol: "imap"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Backend == address {
+			users = append(users, user)
+		}
+	}
+	return users
 }
 
 // becomes waits for the log's word that a backend's health changes, from line
