@@ -18,6 +18,7 @@ func fleet(t *testing.T, size int) (byAddr map[string]*servers.Dovecot, addrs, e
 	byAddr = map[string]*servers.Dovecot{}
 	for i := range size {
 		d := servers.StartDovecotBackend(t, fmt.Sprintf("127.0.0.%d", 2+i), monitored, nil)
+		t.Cleanup(func() { d.Kill() }) // or each takes a second to end
 		byAddr[d.Addr["imap"]] = d
 		addrs = append(addrs, d.Addr["imap"])
 		entries = append(entries, entryAt(t, "imap", d.Addr["imap"], as(user, monitored[user])))
@@ -25,7 +26,8 @@ func fleet(t *testing.T, size int) (byAddr map[string]*servers.Dovecot, addrs, e
 	return byAddr, addrs, entries
 }
 
-// How long logins of new users are still taken to a backend that died.
+// How long logins of new users are still taken to a backend that died. With -v it
+// says so.
 func TestMonitor_TimeToAvoid(t *testing.T) {
 	t.Parallel()
 	timeToAvoid(t, soon, 15*time.Second)
@@ -126,7 +128,7 @@ func TestMonitor_Panic(t *testing.T) {
 	}
 	stay()
 	// A while later too, when all of them have failed more often than fall says.
-	<-time.After(3 * time.Second)
+	<-time.After(2 * time.Second)
 	stay()
 	for _, addr := range silent {
 		if b := w.backend(t, addr); b.Check != "up" || !b.Kept || !b.Failing || b.Takes != "all" || b.Error != "timeout after 1s (greeting)" {
