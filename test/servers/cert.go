@@ -4,20 +4,24 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 )
 
-// A Certificate is a self-signed one, for a few loopback addresses.
+// A Certificate is one for a few loopback addresses: self-signed, or signed by an
+// Authority.
 type Certificate struct {
 	CertFile, KeyFile string
 	Pool              *x509.CertPool // trusts it
+
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
 // NewCertificate makes a certificate for ips and writes it to a folder of the
@@ -30,40 +34,77 @@ func NewCertificate(t testing.TB, ips ...string) *Certificate {
 // NewNamedCertificate makes one whose subject is CN=name.
 func NewNamedCertificate(t testing.TB, name string, ips ...string) *Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tmpl := template509(name, ips)
+	tmpl.IsCA, tmpl.BasicConstraintsValid = true, true
+	return newCertificate(t, tmpl, nil)
+}
+
+// An Authority signs certificates. Who trusts it trusts them.
+type Authority struct{ *Certificate }
+
+// NewAuthority makes one. Its CertFile is for those who are to trust it.
+func NewAuthority(t testing.TB, name string) *Authority {
+	t.Helper()
+	return &Authority{NewNamedCertificate(t, name)}
+}
+
+// Issue makes a certificate for ips that is valid until that time.
+func (a *Authority) Issue(t testing.TB, until time.Time, ips ...string) *Certificate {
+	t.Helper()
+	tmpl := template509("server", ips)
+	tmpl.NotBefore, tmpl.NotAfter = until.Add(-2*time.Hour), until
+	return newCertificate(t, tmpl, a)
+}
+
+func template509(name string, ips []string) *x509.Certificate {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
-		IsCA:         true, BasicConstraintsValid: true,
 	}
 	for _, ip := range ips {
 		tmpl.IPAddresses = append(tmpl.IPAddresses, net.ParseIP(ip))
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	return tmpl
+}
+
+// newCertificate signs a certificate by an authority, or by itself. Pool trusts
+// whoever signed.
+func newCertificate(t testing.TB, tmpl *x509.Certificate, by *Authority) *Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
+	c := &Certificate{Pool: x509.NewCertPool(), key: key}
+	parent, signer := tmpl, key
+	if by != nil {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if c.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := Dir(t)
-	c := &Certificate{
-		CertFile: filepath.Join(dir, "cert.pem"),
-		KeyFile:  filepath.Join(dir, "key.pem"),
-		Pool:     x509.NewCertPool(),
+	if by == nil {
+		c.Pool.AddCert(c.cert)
+	} else {
+		c.Pool = by.Pool
 	}
-	c.Pool.AddCert(cert)
-	WriteFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), c.CertFile)
-	WriteFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})), c.KeyFile)
+	dir := Dir(t)
+	c.CertFile = WriteFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), dir, "cert.pem")
+	c.KeyFile = WriteFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})), dir, "key.pem")
 	return c
+}
+
+// Pair is the certificate with its key, for a server in the test.
+func (c *Certificate) Pair() *tls.Certificate {
+	return &tls.Certificate{Certificate: [][]byte{c.cert.Raw}, PrivateKey: c.key}
 }

@@ -62,12 +62,13 @@ type Dovecot struct {
 	Base string            // base_dir
 	Addr map[string]string // ip:port of each of LoginProtocols, of lmtp and of doveadm
 
+	name string
 	conf string // path of its configuration
 	mail string // of a backend: the folder of homes
 }
 
 // A dialect is how one Dovecot version writes its configuration: the templates
-// "backend", "proxy" and "auth", each a whole dovecot.conf, and "site", what a proxy has
+// "backend", "services", "proxy" and "auth", each a whole dovecot.conf, and "site", what a proxy has
 // instead of deploy's site.conf. They get a dovecotConf.
 type dialect struct {
 	name     string // as in the names of tests: Dovecot23
@@ -83,6 +84,7 @@ type dovecotConf struct {
 	TLS           *Certificate   // or nil
 	Passwd        string         // path
 	Relay         string         // port of the server behind submission
+	Listeners     listeners      // of "services", by protocol; "auth" too
 	Settings      string         // more of them, in the dialect
 }
 
@@ -142,12 +144,18 @@ func (d *dialect) start(t testing.TB, template string, c *dovecotConf) *Dovecot 
 	if template == "proxy" {
 		d.copyDeployed(t, c)
 	}
-	i.conf = d.write(t, template, c, "dovecot.conf")
-	i.Process = Start(t, c.Name, "dovecot", "-F", "-c", i.conf)
-	i.Logged(t, 0, "that it starts", func(line string) bool {
+	i.name, i.conf = c.Name, d.write(t, template, c, "dovecot.conf")
+	i.Start(t)
+	return i
+}
+
+// Start runs it again after it was stopped or killed.
+func (d *Dovecot) Start(t testing.TB) {
+	t.Helper()
+	d.Process = Start(t, d.name, "dovecot", "-F", "-c", d.conf)
+	d.Logged(t, 0, "that it starts", func(line string) bool {
 		return strings.Contains(line, "starting up")
 	})
-	return i
 }
 
 // StartDovecotBackend runs a mail server on ip, all protocols, free ports. Every

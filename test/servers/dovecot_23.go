@@ -93,6 +93,97 @@ userdb {
 }
 {{end}}
 
+{{define "services"}}
+base_dir = {{.Dir}}/run
+state_dir = {{.Dir}}/state
+instance_name = {{.Name}}
+log_path = /dev/stderr
+listen = {{.IP}}
+protocols = imap pop3 submission sieve lmtp
+ssl = yes
+ssl_cert = <{{.TLS.CertFile}}
+ssl_key = <{{.TLS.KeyFile}}
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+auth_username_chars =
+mail_max_userip_connections = 0
+haproxy_trusted_networks = 127.0.0.0/8
+service imap-login {
+  inet_listener imap {
+    port = 0
+  }
+  inet_listener imaps {
+    port = 0
+  }
+{{range .Listeners.imap}}  inet_listener imap-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+service pop3-login {
+  inet_listener pop3 {
+    port = 0
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+{{range .Listeners.pop3}}  inet_listener pop3-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+service submission-login {
+  inet_listener submission {
+    port = 0
+  }
+{{range .Listeners.submission}}  inet_listener submission-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+service managesieve-login {
+  inet_listener sieve {
+    port = 0
+  }
+{{range .Listeners.sieve}}  inet_listener sieve-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+service lmtp {
+{{range .Listeners.lmtp}}  inet_listener lmtp-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+service auth {
+{{range .Listeners.auth}}  inet_listener auth-{{.Mode}} {
+    port = {{.Port}}
+    ssl = {{.TLS}}
+    haproxy = {{.HAProxy}}
+  }
+{{end}}}
+postmaster_address = postmaster@example.org
+submission_relay_host = 127.0.0.1
+submission_relay_port = {{.Relay}}
+mail_location = maildir:~/Maildir
+first_valid_uid = 1
+passdb {
+  driver = passwd-file
+  args = {{.Passwd}}
+}
+userdb {
+  driver = static
+  args = uid=nobody gid=nogroup home={{.Dir}}/mail/%u
+}
+{{end}}
+
 {{define "proxy"}}
 {{template "common" .}}
 !include usher.conf

@@ -17,6 +17,8 @@ const postfixMaster = "/usr/lib/postfix/sbin/master"
 type Postfix struct {
 	*Process
 	Addr string // ip:port
+	// Proxied is where it expects a PROXY header first (ip:port).
+	Proxied string
 	// Sock is where usher must listen, unless PostfixOptions.SASL names
 	// another place.
 	Sock string
@@ -51,7 +53,7 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	if err := os.Chown(sockDir, 0, gid); err != nil {
 		t.Fatal(err)
 	}
-	p := &Postfix{Addr: Addr(t, "127.0.0.1"), Sock: filepath.Join(sockDir, "auth")}
+	p := &Postfix{Addr: Addr(t, "127.0.0.1"), Proxied: Addr(t, "127.0.0.1"), Sock: filepath.Join(sockDir, "auth")}
 	if o.SASL == "" {
 		o.SASL = "usher/auth"
 	}
@@ -80,9 +82,13 @@ alias_maps =
 smtpd_peername_lookup = no
 default_transport = discard
 %s%s`, queue, data, site, usher), etc, "main.cf")
-	WriteFile(t, fmt.Sprintf(`%s inet n - y - %d smtpd
+	WriteFile(t, fmt.Sprintf(`%[1]s inet n - y - %[3]d smtpd
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+%[2]s inet n - y - %[3]d smtpd
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+  -o smtpd_upstream_proxy_protocol=haproxy
 anvil unix - - n - 1 anvil
 bounce unix - - n - 0 bounce
 cleanup unix n - n - 0 cleanup
@@ -94,7 +100,7 @@ qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
 tlsmgr unix - - n 1000? 1 tlsmgr
 trace unix - - n - 0 bounce
-`, p.Addr, o.Processes), etc, "master.cf")
+`, p.Addr, p.Proxied, o.Processes), etc, "master.cf")
 
 	// Makes what is missing in the queue folder.
 	if out, err := exec.Command("postfix", "-c", etc, "check").CombinedOutput(); err != nil {

@@ -74,6 +74,24 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
+// Pause stops the process and its group in their tracks (SIGSTOP), until Resume
+// or the end of the test. The kernel goes on to accept connections for them.
+func (p *Process) Pause(t testing.TB) {
+	t.Helper()
+	t.Cleanup(p.Resume) // what is stopped does not end on SIGTERM
+	p.signalGroup(syscall.SIGSTOP)
+}
+
+// Resume lets it go on. It may be called again.
+func (p *Process) Resume() { p.signalGroup(syscall.SIGCONT) }
+
+func (p *Process) signalGroup(sig syscall.Signal) {
+	p.t.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		p.t.Errorf("%s: %v: %v", p.Name, sig, err)
+	}
+}
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
@@ -110,9 +128,7 @@ func (p *Process) Stop() {
 // Kill ends the process and its group with SIGKILL.
 func (p *Process) Kill() {
 	p.t.Helper()
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		p.t.Errorf("%s: %v", p.Name, err)
-	}
+	p.signalGroup(syscall.SIGKILL)
 	<-p.done
 }
 

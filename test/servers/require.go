@@ -47,6 +47,14 @@ func Main(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
 		return 1
 	}
+	// A program with the race detector waits a second before it ends, for other
+	// threads to report; the tests run it hundreds of times.
+	if os.Getenv("GORACE") == "" {
+		if err := os.Setenv("GORACE", "atexit_sleep_ms=50"); err != nil {
+			fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)
+			return 1
+		}
+	}
 	code := m.Run()
 	if err := removeBinary(); err != nil {
 		fmt.Fprintf(os.Stderr, "end-to-end tests: %v\n", err)

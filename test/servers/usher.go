@@ -24,6 +24,7 @@ type Usher struct {
 	HTTP    string // ip:port of /metrics, /healthz, /readyz
 
 	common  string   // the part of the configuration that Reconfigure keeps
+	env     []string // beside the test's own
 	sockets *Sockets // handed over at each start
 }
 
@@ -34,6 +35,18 @@ func StartUsher(t testing.TB, yaml string, args ...string) *Usher {
 	t.Helper()
 	u := newUsher(t, yaml)
 	u.start(t, args...)
+	return u
+}
+
+// StartUsherWith is StartUsher with more variables in its environment, each
+// NAME=value, and with everything in its log.
+func StartUsherWith(t testing.TB, env []string, yaml string) *Usher {
+	t.Helper()
+	u := newUsher(t, yaml)
+	u.common = strings.Replace(u.common, "level: info", "level: debug", 1)
+	u.Reconfigure(t, yaml)
+	u.env = env
+	u.start(t)
 	return u
 }
 
@@ -60,6 +73,9 @@ func (u *Usher) start(t testing.TB, args ...string) {
 	cmd := exec.Command(Binary(t), append([]string{"serve", "-c", u.Config}, args...)...)
 	if u.sockets != nil {
 		u.sockets.handOver(cmd)
+	}
+	if u.env != nil {
+		cmd.Env = append(cmd.Environ(), u.env...)
 	}
 	var p *Process
 	// Runs after the clean-up of Start, when usher has ended.
