@@ -185,6 +185,9 @@ func (n *run) decide(ctx context.Context) Decision {
 	if err := n.rekey(ctx, &v); err != nil {
 		return n.tempfail(StoreUnavailable, err)
 	}
+	if n.opt.Orders != nil && n.r.Service != "doveadm" && n.opt.Orders.Moving(n.q.Key) {
+		return n.wait(ByMove)
+	}
 	changes, err := settle(v.Changes, n.opt.AllowIdentity, n.opt.HostAttributes)
 	if err != nil {
 		return n.fault(err)
@@ -370,15 +373,24 @@ func (n *run) hold(ctx context.Context) (Decision, bool) {
 	if n.opt.Orders == nil || n.r.Service == "doveadm" || n.r.NoLogin {
 		return Decision{}, false
 	}
-	why, held, err := n.opt.Orders.Hold(ctx, n.q.User)
+	held, err := n.opt.Orders.Held(ctx, n.q.User)
 	if err != nil {
 		return n.tempfail(StoreUnavailable, err), true
 	}
 	if !held {
 		return Decision{}, false
 	}
-	return Decision{Outcome: Held, By: "operator", Reason: why, Wait: time.Second, User: n.q.User}, true
+	return n.wait(ByOperator), true
 }
+
+// wait is the decision that a login waits for an operator.
+func (n *run) wait(why Reason) Decision {
+	n.trace("held: %s", why)
+	return Decision{Outcome: Held, By: "operator", Reason: why, Wait: holdStep, User: n.q.User}
+}
+
+// holdStep is how long a held login waits before it is asked about again.
+const holdStep = time.Second
 
 // lookup finds the user's live assignment and takes the snapshot of backends
 // that this request sees.

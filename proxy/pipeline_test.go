@@ -73,9 +73,8 @@ func (f fakeNames) Lookup(_ context.Context, host string) (netip.Addr, error) {
 type fakeOrders struct{ pin, hold string }
 
 func (f fakeOrders) Pin(context.Context, string) (string, error) { return f.pin, nil }
-func (f fakeOrders) Hold(context.Context, string) (Reason, bool, error) {
-	return Reason(f.hold), f.hold != "", nil
-}
+func (f fakeOrders) Held(context.Context, string) (bool, error)  { return f.hold == "operator", nil }
+func (f fakeOrders) Moving(affinity.Key) bool                    { return f.hold == "move" }
 
 type recorder struct{ decided, ran int }
 
@@ -294,6 +293,10 @@ func TestHandle(t *testing.T) {
 			want: "routed pin hash 127.0.0.8:25"},
 		{name: "held by an operator", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Orders = fakeOrders{hold: "operator"} },
 			want: "held operator operator"},
+		{name: "held by a move", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Orders = fakeOrders{hold: "move"} },
+			want: "held operator move"},
+		{name: "a move does not hold who is refused", director: func(*Query) (Verdict, error) { return Verdict{Refused: true, By: "policy:test"}, nil },
+			opt: func(o *Options) { o.Orders = fakeOrders{hold: "move"} }, want: "denied policy:test policy"},
 		{name: "doveadm is not held by an operator", r: request(service("doveadm")), director: selecting("127.0.0.2", 0),
 			opt: func(o *Options) { o.Orders = fakeOrders{hold: "move"} }, want: "routed policy:test selected 127.0.0.2"},
 

@@ -162,9 +162,11 @@ type Assignments interface {
 
 // Orders are what operators decreed for single users.
 type Orders interface {
-	// Hold reports whether the user's logins shall wait, and why (ByOperator or
-	// ByMove).
-	Hold(ctx context.Context, user string) (reason Reason, held bool, err error)
+	// Held reports whether the user's logins shall wait.
+	Held(ctx context.Context, user string) (bool, error)
+	// Moving reports whether the key is on its way to another host, so that its
+	// logins must wait.
+	Moving(key affinity.Key) bool
 	// Pin returns the canonical host that the user must go to, "" for none.
 	Pin(ctx context.Context, user string) (host string, err error)
 }
