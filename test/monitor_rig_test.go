@@ -203,7 +203,7 @@ func (w *watcher) tellsNobody(t *testing.T, users servers.Users, texts ...string
 }
 
 // soon is a setting of monitoring for tests in which backends die.
-const soon = "  interval: 1s\n  retry: 200ms\n  timeout: 1s\n  fall: 2\n"
+const soon = "  interval: 1s\n  retry: 200ms\n  timeout: 3s\n  fall: 2\n"
 
 // once is one for tests that look at a single check of each backend.
 const once = "  interval: 10m\n  retry: 10m\n  timeout: 10s\n  fall: 1\n"

@@ -30,7 +30,7 @@ func fleet(t *testing.T, size int) (byAddr map[string]*servers.Dovecot, addrs, e
 // says so.
 func TestMonitor_TimeToAvoid(t *testing.T) {
 	t.Parallel()
-	timeToAvoid(t, soon, 15*time.Second)
+	timeToAvoid(t, soon, 40*time.Second)
 }
 
 // The same with the settings that usher has by default. It takes a minute.
@@ -128,10 +128,10 @@ func TestMonitor_Panic(t *testing.T) {
 	}
 	stay()
 	// A while later too, when all of them have failed more often than fall says.
-	<-time.After(2 * time.Second)
+	<-time.After(8 * time.Second)
 	stay()
 	for _, addr := range silent {
-		if b := w.backend(t, addr); b.Check != "up" || !b.Kept || !b.Failing || b.Takes != "all" || b.Error != "timeout after 1s (greeting)" {
+		if b := w.backend(t, addr); b.Check != "up" || !b.Kept || !b.Failing || b.Takes != "all" || b.Error != "timeout after 3s (greeting)" {
 			t.Errorf("kept: %+v", b)
 		}
 	}
