@@ -1,11 +1,13 @@
 package control
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -39,6 +41,36 @@ type Service interface {
 	Order(ctx context.Context, o BackendOrder) (BackendAnswer, error)
 	// CheckBackend checks the entries of a host, or one, at once.
 	CheckBackend(ctx context.Context, target string) ([]CheckReport, error)
+	// Move takes a user to another host; Pin lets him go there whatever the policy
+	// selects, moving him if he lives elsewhere; Unpin, Hold, Release and Kick are
+	// what they say. An error means that nothing has changed.
+	Move(ctx context.Context, o UserOrder) (Move, error)
+	Pin(ctx context.Context, o UserOrder) (UserAnswer, error)
+	Unpin(ctx context.Context, o UserOrder) (UserAnswer, error)
+	Hold(ctx context.Context, o UserOrder) (UserAnswer, error)
+	Release(ctx context.Context, o UserOrder) (UserAnswer, error)
+	Kick(ctx context.Context, o UserOrder) (KickAnswer, error)
+	// MoveOf returns a move by its id, Moves those that are known, the newest first;
+	// Undo takes one back.
+	MoveOf(id string) (Move, error)
+	Moves() []Move
+	Undo(ctx context.Context, id string, o UserOrder) (Move, error)
+	// Flush moves all users of a host; FlushOf tells how far it is, and StopFlush
+	// ends it.
+	Flush(ctx context.Context, o FlushOrder) (Flush, error)
+	FlushOf(id string) (Flush, error)
+	StopFlush(ctx context.Context, id string, o UserOrder) (Flush, error)
+	// Map calls yield for the assignments of a host, "" for all, with that tag, ""
+	// for any, until it returns false.
+	Map(ctx context.Context, host, tag string, yield func(Assignment) bool) error
+	// Decisions returns the last decisions with that id, or of that user.
+	Decisions(id, user string) []DecisionRecord
+	// Dump returns commands that restore what operators ordered.
+	Dump(ctx context.Context) ([]string, error)
+	// Nodes returns every usher that shares the state.
+	Nodes(ctx context.Context) ([]Node, error)
+	// Audit returns the last changes, the newest last, at most most of them.
+	Audit(most int) ([]AuditRecord, error)
 	// Ready reports whether logins can be answered.
 	Ready() bool
 }
@@ -65,13 +97,6 @@ type Panic struct {
 	Since    time.Time `json:"since"`
 	Failing  int       `json:"failing"`
 	Of       int       `json:"of"` // that were up
-}
-
-// UserStatus is where a user is.
-type UserStatus struct {
-	User     string `json:"user"`
-	Key      string `json:"key"`
-	Assigned string `json:"assigned,omitempty"` // host of the live assignment
 }
 
 // RouteQuery asks where a user would go.
@@ -130,6 +155,64 @@ func API(s Service, log *zap.Logger) http.Handler {
 		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
 		return s.Order(r.Context(), o)
 	})
+	user := func(pattern string, f func(context.Context, UserOrder) (any, error)) {
+		answer(pattern, func(r *http.Request) (any, error) {
+			o, err := userOrder(r)
+			if err != nil {
+				return nil, err
+			}
+			return f(r.Context(), o)
+		})
+	}
+	user("POST /v1/users/{user}/move", func(ctx context.Context, o UserOrder) (any, error) { return s.Move(ctx, o) })
+	user("PUT /v1/users/{user}/pin", func(ctx context.Context, o UserOrder) (any, error) { return s.Pin(ctx, o) })
+	user("DELETE /v1/users/{user}/pin", func(ctx context.Context, o UserOrder) (any, error) { return s.Unpin(ctx, o) })
+	user("PUT /v1/users/{user}/hold", func(ctx context.Context, o UserOrder) (any, error) { return s.Hold(ctx, o) })
+	user("DELETE /v1/users/{user}/hold", func(ctx context.Context, o UserOrder) (any, error) { return s.Release(ctx, o) })
+	user("POST /v1/users/{user}/kick", func(ctx context.Context, o UserOrder) (any, error) { return s.Kick(ctx, o) })
+	answer("GET /v1/moves", func(*http.Request) (any, error) { return s.Moves(), nil })
+	answer("GET /v1/moves/{id}", func(r *http.Request) (any, error) { return s.MoveOf(r.PathValue("id")) })
+	answer("POST /v1/moves/{id}/undo", func(r *http.Request) (any, error) {
+		o, err := userOrder(r)
+		if err != nil {
+			return nil, err
+		}
+		return s.Undo(r.Context(), r.PathValue("id"), o)
+	})
+	answer("POST /v1/flushes", func(r *http.Request) (any, error) {
+		var o FlushOrder
+		if err := readJSON(r, &o); err != nil {
+			return nil, err
+		}
+		o.By = cmp.Or(o.By, peerName(r))
+		return s.Flush(r.Context(), o)
+	})
+	answer("GET /v1/flushes/{id}", func(r *http.Request) (any, error) { return s.FlushOf(r.PathValue("id")) })
+	answer("DELETE /v1/flushes/{id}", func(r *http.Request) (any, error) {
+		o, err := userOrder(r)
+		if err != nil {
+			return nil, err
+		}
+		return s.StopFlush(r.Context(), r.PathValue("id"), o)
+	})
+	mux.HandleFunc("GET /v1/map", func(w http.ResponseWriter, r *http.Request) { writeMap(w, r, s, log) })
+	answer("GET /v1/decisions", func(r *http.Request) (any, error) {
+		q := r.URL.Query()
+		found := s.Decisions(q.Get("id"), q.Get("user"))
+		if len(found) == 0 {
+			return nil, fmt.Errorf("decision: %w among those that are kept (control.decisions)", ErrNotFound)
+		}
+		return found, nil
+	})
+	answer("GET /v1/dump", func(r *http.Request) (any, error) { return s.Dump(r.Context()) })
+	answer("GET /v1/nodes", func(r *http.Request) (any, error) { return s.Nodes(r.Context()) })
+	answer("GET /v1/audit", func(r *http.Request) (any, error) {
+		most, err := strconv.Atoi(cmp.Or(r.URL.Query().Get("last"), "100"))
+		if err != nil || most < 1 {
+			return nil, fmt.Errorf("last: %q; expected a number", r.URL.Query().Get("last"))
+		}
+		return s.Audit(most)
+	})
 	answer("POST /v1/backends/{target}/check", func(r *http.Request) (any, error) {
 		return s.CheckBackend(r.Context(), r.PathValue("target"))
 	})
@@ -141,6 +224,39 @@ func API(s Service, log *zap.Logger) http.Handler {
 		return s.Route(r.Context(), q)
 	})
 	return mux
+}
+
+// userOrder reads the order for a user, whose body may be missing.
+func userOrder(r *http.Request) (UserOrder, error) {
+	var o UserOrder
+	if err := readJSON(r, &o); err != nil && !errors.Is(err, io.EOF) {
+		return o, err
+	}
+	o.User, o.By = r.PathValue("user"), cmp.Or(o.By, peerName(r))
+	return o, nil
+}
+
+// writeMap writes the assignments, a JSON object a line, for there can be millions.
+// An error in the middle is an object with that name, at the end.
+func writeMap(w http.ResponseWriter, r *http.Request, s Service, log *zap.Logger) {
+	rc := http.NewResponseController(w)
+	out := bufio.NewWriterSize(w, 64<<10)
+	enc := json.NewEncoder(out)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	q := r.URL.Query()
+	n := 0
+	err := s.Map(r.Context(), q.Get("backend"), q.Get("tag"), func(a Assignment) bool {
+		if n++; n%1000 == 0 { // who reads on may take his time
+			_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+		}
+		return enc.Encode(a) == nil
+	})
+	if err != nil {
+		err = enc.Encode(Problem{err.Error()})
+	}
+	if err = errors.Join(err, out.Flush()); err != nil {
+		log.Debug("control: reply", zap.Error(err))
+	}
 }
 
 func readJSON(r *http.Request, into any) error {

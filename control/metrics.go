@@ -31,6 +31,7 @@ type Metrics struct {
 	transitions *prometheus.CounterVec
 	panics      *prometheus.GaugeVec
 	rates       rates
+	last        decisions
 
 	mu        sync.Mutex
 	inventory map[[2]string]bool // protocol, backend
@@ -113,6 +114,16 @@ func (m *Metrics) Decided(r *proxy.Request, d *proxy.Decision) {
 	if d.Outcome == proxy.Routed && d.Entry != nil {
 		m.rates.count(d.Entry.Server)
 	}
+	m.last.add(r, d)
+}
+
+// KeepDecisions keeps the last n decisions for Decisions; 0: none.
+func (m *Metrics) KeepDecisions(n int) { m.last.resize(n) }
+
+// Decisions returns those that are kept with that id, or of that user, the newest
+// first, at most most of them. What is "" is not looked at.
+func (m *Metrics) Decisions(id, user string, most int) []DecisionRecord {
+	return m.last.find(id, user, most)
 }
 
 // Rate returns the decisions per second for a backend, over the last ten seconds.
