@@ -13,6 +13,7 @@ var may = map[string][]string{
 	"proxy/affinity":    {},
 	"proxy":             {"proxy/affinity"},
 	"proxy/passdb":      {"proxy"},
+	"proxy/moves":       {},
 	"scripts":           {},
 	"internal/nearest":  {},
 	"config":            {"internal/nearest", "proxy"},
@@ -28,7 +29,7 @@ var may = map[string][]string{
 
 	"monitor":          {"proxy"},
 	"control":          {"proxy"},
-	"protocol/dovecot": {"proxy"},
+	"protocol/dovecot": {"proxy", "proxy/moves"},
 	"protocol/nginx":   {"proxy"},
 
 	"config/importdirector": {"config", "proxy"},
