@@ -30,7 +30,7 @@ var may = map[string][]string{
 
 	"monitor":          {"proxy"},
 	"control":          {"proxy"},
-	"protocol/dovecot": {"proxy"},
+	"protocol/dovecot": {"proxy", "proxy/moves"},
 	"protocol/nginx":   {"proxy"},
 
 	"config/importdirector": {"config", "proxy"},

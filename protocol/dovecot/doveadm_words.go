@@ -1,0 +1,47 @@
+package dovecot
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"usher/proxy"
+)
+
+// explain puts an error into words for an operator, in one line, without a secret,
+// that name the server and what was to be done.
+func (d *Doveadm) explain(ctx context.Context, what string, err error) error {
+	words := err.Error()
+	var u *url.Error
+	switch {
+	case ctx.Err() != nil:
+		words = "no answer before the time was over: " + ctx.Err().Error()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		words = fmt.Sprintf("no answer in %s", d.timeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		words = "the server closed the connection"
+	case errors.As(err, &u):
+		words = u.Err.Error()
+	}
+	words = strings.ReplaceAll(words, "\n", "; ") // of errors.Join
+	return fmt.Errorf("doveadm %s: %s: %s", d.name, what, oneLine(d.hide(words)))
+}
+
+// hide takes secrets out of what may be the server's own words.
+func (d *Doveadm) hide(s string) string {
+	for _, secret := range d.secrets {
+		if secret.IsEmpty() {
+			continue
+		}
+		plain := secret.Reveal()
+		for _, form := range []string{plain, base64.StdEncoding.EncodeToString([]byte(plain))} {
+			s = strings.ReplaceAll(s, form, proxy.Redacted)
+		}
+	}
+	return s
+}
