@@ -11,14 +11,12 @@ import (
 var notBuilt = []setting{
 	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
 	{key: "affinity.store", values: []string{"valkey"}},
-	{key: "affinity.flush_hook"},
 	{key: "control.tcp.address"},
 }
 
 // notDone are the settings that this version takes and does nothing with, or
 // that deserve a word at start.
 var notDone = []setting{
-	{key: "dovecot.doveadm", text: "is not used in this version: sessions are neither listed nor kicked"},
 	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -105,6 +106,9 @@ func oneOf(words []string) string {
 func (k *checker) general() {
 	if k.StateDir == "" {
 		k.add("state_dir", "is empty; expected a folder")
+	}
+	if hook := k.Affinity.FlushHook; hook != "" && !filepath.IsAbs(hook) {
+		k.add("affinity.flush_hook", "bad value %s; expected the absolute path of a program", k.show("affinity.flush_hook", hook))
 	}
 	sep := k.Dovecot.MasterUserSeparator
 	if len(sep) > 1 || sep != "" && (sep[0] <= ' ' || sep[0] >= 0x7f) {

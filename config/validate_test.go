@@ -92,7 +92,7 @@ func TestWarnings(t *testing.T) {
 		{"all", `
 director: {memory: 1MiB}
 redis: {addresses: ["127.0.0.1:6379"]}
-dovecot: {doveadm: [{url: "http://127.0.0.1:8080"}]}`, []string{"dovecot.doveadm", "director.unlisted_backends"}},
+dovecot: {doveadm: [{url: "http://127.0.0.1:8080"}]}`, []string{"director.unlisted_backends"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string

@@ -28,6 +28,7 @@ type fakeService struct {
 	ready  bool
 	reload error // unless it is forced
 	orders []BackendOrder
+	users  []string
 }
 
 func (f *fakeService) Status() Status {
@@ -66,6 +67,80 @@ func (f *fakeService) Order(_ context.Context, o BackendOrder) (BackendAnswer, e
 func (f *fakeService) CheckBackend(_ context.Context, target string) ([]CheckReport, error) {
 	return []CheckReport{{Backend: Backend{Backend: target}, OK: true, Lines: []string{"S: * OK"}}}, nil
 }
+
+func (f *fakeService) told(what string, o UserOrder) error {
+	if o.User == "nobody" {
+		return fmt.Errorf("nobody: %w", ErrNotFound)
+	}
+	f.users = append(f.users, what+" "+o.User+" "+o.Host+" "+o.By)
+	return nil
+}
+
+func (f *fakeService) Move(_ context.Context, o UserOrder) (Move, error) {
+	return Move{ID: "M1", User: o.User, To: o.Host}, f.told("move", o)
+}
+
+func (f *fakeService) Pin(_ context.Context, o UserOrder) (UserAnswer, error) {
+	return UserAnswer{User: o.User}, f.told("pin", o)
+}
+
+func (f *fakeService) Unpin(_ context.Context, o UserOrder) (UserAnswer, error) {
+	return UserAnswer{User: o.User}, f.told("unpin", o)
+}
+
+func (f *fakeService) Hold(_ context.Context, o UserOrder) (UserAnswer, error) {
+	return UserAnswer{User: o.User}, f.told("hold", o)
+}
+
+func (f *fakeService) Release(_ context.Context, o UserOrder) (UserAnswer, error) {
+	return UserAnswer{User: o.User}, f.told("release", o)
+}
+
+func (f *fakeService) Kick(_ context.Context, o UserOrder) (KickAnswer, error) {
+	return KickAnswer{User: o.User}, f.told("kick", o)
+}
+
+func (f *fakeService) MoveOf(id string) (Move, error) { return Move{ID: id}, nil }
+func (f *fakeService) Moves() []Move                  { return []Move{{ID: "M1"}} }
+
+func (f *fakeService) Undo(_ context.Context, id string, o UserOrder) (Move, error) {
+	return Move{ID: id}, f.told("undo "+id, o)
+}
+
+func (f *fakeService) Flush(_ context.Context, o FlushOrder) (Flush, error) {
+	return Flush{ID: "F1", Host: o.Host, Rate: o.Rate}, nil
+}
+
+func (f *fakeService) FlushOf(id string) (Flush, error) { return Flush{ID: id}, nil }
+
+func (f *fakeService) StopFlush(_ context.Context, id string, o UserOrder) (Flush, error) {
+	return Flush{ID: id}, f.told("stop "+id, o)
+}
+
+func (f *fakeService) Map(_ context.Context, host, tag string, yield func(Assignment) bool) error {
+	for i := range 2500 {
+		if !yield(Assignment{Key: fmt.Sprint("user", i), Host: host, Tag: tag}) {
+			return nil
+		}
+	}
+	if host == "breaks" {
+		return errors.New("the store went away")
+	}
+	return nil
+}
+
+func (f *fakeService) Decisions(id, _ string) []DecisionRecord {
+	if id == "unknown" {
+		return nil
+	}
+	return []DecisionRecord{{ID: id}}
+}
+
+func (f *fakeService) Dump(context.Context) ([]string, error) {
+	return []string{"usher hold alice"}, nil
+}
+func (f *fakeService) Nodes(context.Context) ([]Node, error) { return []Node{{Name: "one"}}, nil }
+func (f *fakeService) Audit(most int) ([]AuditRecord, error) { return make([]AuditRecord, most), nil }
 
 func (f *fakeService) Ready() bool { return f.ready }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"usher/proxy"
@@ -68,6 +69,14 @@ func (o *Orders) of(machine, entry string) Order {
 		order.State, order.StateStamp = own.State, own.StateStamp
 	}
 	return order
+}
+
+// Each calls f for what stands, hosts and entries in order, those of a host behind
+// it.
+func (o *Orders) Each(f func(target string, order Order)) {
+	for _, target := range slices.Sorted(maps.Keys(o.byTarget)) {
+		f(target, o.byTarget[target])
+	}
 }
 
 // with returns what stands after c.

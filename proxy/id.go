@@ -7,9 +7,9 @@ import (
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-// newID returns a ULID (github.com/ulid/spec): 48 bits of milliseconds and 80
+// NewID returns a ULID (github.com/ulid/spec): 48 bits of milliseconds and 80
 // random bits in 26 characters of Crockford's base 32.
-func newID(now time.Time) string {
+func NewID(now time.Time) string {
 	var b [26]byte
 	ms := uint64(now.UnixMilli())
 	for i := 9; i >= 0; i-- {

@@ -92,7 +92,7 @@ func (p *Pipeline) Refresh(ctx context.Context, user string) error {
 // request refused before it was one, a queue that was full, a hold that
 // expired, an upstream's answer that passes unchanged.
 func (p *Pipeline) Record(r *Request, d Decision) Decision {
-	d.ID = newID(time.Now())
+	d.ID = NewID(time.Now())
 	if d.By == "" {
 		d.By = "usher"
 	}
@@ -130,7 +130,7 @@ type run struct {
 }
 
 func (n *run) begin(now time.Time) {
-	n.q.ID = newID(now)
+	n.q.ID = NewID(now)
 	if n.opt.Affinity != AffinityOff {
 		n.q.Others = others{n}
 	}

@@ -62,8 +62,12 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 	if err != nil {
 		return nil, err
 	}
+	st, err := openState(cfg.StateDir, store, logs.log)
+	if err != nil {
+		return nil, err
+	}
 	return &app{
-		parts: newParts(logs.log, store),
+		parts: newParts(logs.log, store, st),
 		load:  load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
 		started: time.Now(), serving: map[string]*server{}, failed: make(chan error, 1),
@@ -77,6 +81,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	var background sync.WaitGroup
 	background.Go(func() { a.store.Run(sweep) })
 	background.Go(func() { a.policy.maps.Run(sweep) })
+	background.Go(func() { a.state.run(sweep) })
 	defer background.Wait()
 	defer stopSweep()
 
@@ -103,6 +108,9 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 		return errors.New("usher is ending")
 	}
 	old := a.gen.Load()
+	if old != nil && old.cfg.StateDir != cfg.StateDir {
+		return fmt.Errorf("state_dir: is %s now and was %s; expected a restart for that", cfg.StateDir, old.cfg.StateDir)
+	}
 	g, err := build(cfg, a.parts, old)
 	if err != nil {
 		return err
@@ -143,6 +151,8 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	g.start()
 	g.inits.prepare(a.policy.cache)
 	a.metrics.SetPolicies(g.filters)
+	a.metrics.KeepDecisions(cfg.Control.Decisions)
+	a.state.moves.Change(a.moveSettings(g))
 	a.gen.Store(g)
 	g.changed()
 	a.exchange(wanted)
@@ -471,17 +481,6 @@ func (a *app) Status() control.Status {
 	st.Panics = panics(g.monitor)
 	st.Backends = a.backends(g, g.monitor.Status())
 	return st
-}
-
-// User implements control.Service.
-func (a *app) User(ctx context.Context, user string) (control.UserStatus, error) {
-	if err := proxy.ValidUser(user); err != nil {
-		return control.UserStatus{}, err
-	}
-	cfg := a.gen.Load().cfg
-	key := affinity.KeyName(user, cfg.Dovecot.MasterUserSeparator, affinity.Scope(cfg.Affinity.Key))
-	host, err := a.store.Lookup(ctx, affinity.Key{Name: key})
-	return control.UserStatus{User: user, Key: key, Assigned: host}, err
 }
 
 // Route implements control.Service.

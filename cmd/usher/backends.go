@@ -17,7 +17,7 @@ import (
 // backends shows entries as the admin API does. It makes a View of them.
 func (a *app) backends(g *generation, entries []proxy.Entry) []control.Backend {
 	proxy.NewView(entries)
-	orders := g.admin.Orders()
+	orders := a.state.admin.Orders()
 	out := make([]control.Backend, len(entries))
 	for i := range entries {
 		e := &entries[i]
@@ -92,7 +92,7 @@ func (a *app) Order(ctx context.Context, o control.BackendOrder) (control.Backen
 		return control.BackendAnswer{}, err
 	}
 	if !o.DryRun {
-		if err := g.admin.Order(ctx, c); err != nil {
+		if err := a.state.admin.Order(ctx, c); err != nil {
 			a.log.Error("order refused", zap.Stringer("target", t), zap.String("by", o.By), zap.Error(err))
 			return control.BackendAnswer{}, err
 		}

@@ -68,7 +68,11 @@ func check(path string) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newParts(zap.NewNop(), store)
+	st, stateErr := openState(cfg.StateDir, store, zap.NewNop())
+	if stateErr != nil {
+		return cfg.Warnings(), stateErr
+	}
+	p := newParts(zap.NewNop(), store, st)
 	g, err := build(cfg, p, nil)
 	if err != nil {
 		return cfg.Warnings(), err

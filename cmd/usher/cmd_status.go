@@ -66,14 +66,39 @@ func userStatus(c *cobra.Command, cl *control.Client, user string, asJSON bool) 
 			Policy control.RouteAnswer `json:"policy"`
 		}{u, a})
 	}
-	assigned := u.Assigned
-	if assigned == "" {
-		assigned = "none"
-	}
-	if _, err := fmt.Fprintf(out, "assignment of %s: %s\nnow, by imap:\n", u.Key, assigned); err != nil {
+	if err := printUser(out, &u, time.Now()); err != nil {
 		return err
 	}
 	return printRoute(out, &a)
+}
+
+func printUser(w io.Writer, u *control.UserStatus, now time.Time) error {
+	var b strings.Builder
+	if len(u.Assignments) == 0 {
+		fmt.Fprintf(&b, "assignment of %s: none\n", u.Key)
+	}
+	for _, a := range u.Assignments {
+		fmt.Fprintf(&b, "assignment of %s: %s, for another %s", u.Key, a.Host, ago(a.Expires.Sub(now)))
+		if a.Tag != "" {
+			fmt.Fprintf(&b, ", tag %s", a.Tag)
+		}
+		if len(a.Users) > 0 {
+			fmt.Fprintf(&b, ", users %s", strings.Join(a.Users, " "))
+		}
+		b.WriteString("\n")
+	}
+	if u.Pinned != "" {
+		fmt.Fprintf(&b, "pinned to %s, %s\n", u.Pinned, by(u.PinnedBy, now))
+	}
+	if u.HeldBy != nil {
+		fmt.Fprintf(&b, "held: logins wait, %s\n", by(u.HeldBy, now))
+	}
+	if m := u.Move; m != nil {
+		fmt.Fprintf(&b, "move %s to %s: %s since %s, %s\n", m.ID, m.To, m.State, ago(now.Sub(m.Changed)), by(&m.By, now))
+	}
+	b.WriteString("now, by imap:\n")
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func printStatus(w io.Writer, s *control.Status, now time.Time) error {

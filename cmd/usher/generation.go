@@ -29,6 +29,7 @@ import (
 	"usher/protocol/dovecot"
 	"usher/proxy"
 	"usher/proxy/affinity"
+	"usher/proxy/moves"
 	"usher/proxy/passdb"
 	"usher/scripts"
 )
@@ -46,7 +47,7 @@ type generation struct {
 	monitor  *monitor.Monitor
 	resolver *monitor.Resolver
 	expander *monitor.Expander
-	admin    *monitor.AdminFile
+	kickers  []moves.Kicker
 	policies []string // files, for people
 	filters  []string // names, for metrics
 	probed   error    // what the policy raised for the probe request
@@ -67,13 +68,14 @@ type parts struct {
 	log     *zap.Logger
 	metrics *control.Metrics
 	store   *affinity.Memory
+	state   *state
 	workers *passdb.Workers
 	policy  policyParts
 }
 
-func newParts(log *zap.Logger, store *affinity.Memory) parts {
+func newParts(log *zap.Logger, store *affinity.Memory, st *state) parts {
 	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
-	return parts{log: log, metrics: metrics, store: store, workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
+	return parts{log: log, metrics: metrics, store: store, state: st, workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
 }
 
 // policyParts are what policies share on purpose, or what costs to make.
@@ -106,9 +108,13 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	if err := g.buildMonitor(cfg, p, previous); err != nil {
 		faults = append(faults, err)
 	}
+	var err error
+	if g.kickers, err = kickers(cfg); err != nil {
+		faults = append(faults, err)
+	}
 	g.warnUnserved(cfg)
 	if err := mayWrite(cfg.StateDir); err != nil {
-		g.warnings = append(g.warnings, fmt.Sprintf("state_dir: %s: %v: orders for backends will be refused", cfg.StateDir, err))
+		g.warnings = append(g.warnings, fmt.Sprintf("state_dir: %s: %v: what operators order will be refused", cfg.StateDir, err))
 	}
 	g.warnUnrefreshed(cfg)
 	director, err := g.buildDirector(cfg, p)
@@ -134,7 +140,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	g.passdb = chain
 	g.pipeline, err = proxy.New(proxy.Options{
 		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
-		Assignments: p.store, Recorder: p.metrics, Log: p.log,
+		Assignments: p.store, Orders: userOrders{p.state.orders, p.state.moves, cfg.Dovecot.MasterUserSeparator}, Recorder: p.metrics, Log: p.log,
 		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
 		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
 		DenyUnlisted:    cfg.Director.UnlistedBackends == "deny",
@@ -193,9 +199,6 @@ func (g *generation) buildPassdb(cfg *config.Config, p parts) (*passdb.Chain, er
 	return passdb.New(drivers...), nil
 }
 
-// adminFile is the file in state_dir that keeps what operators ordered.
-const adminFile = "admin.json"
-
 func serversOf(cfg *config.Config) []*proxy.Server {
 	var servers []*proxy.Server
 	for i := range cfg.Monitoring.BackendServers {
@@ -223,15 +226,10 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 		expanderOpt.Previous, resolverOpt.Previous, opt.Previous = previous.expander, previous.resolver, previous.monitor
 	}
 	var err error
-	if previous != nil && previous.cfg.StateDir == cfg.StateDir {
-		g.admin = previous.admin
-	} else if g.admin, err = monitor.OpenAdminFile(filepath.Join(cfg.StateDir, adminFile)); err != nil {
-		return err
-	}
 	if g.expander, err = monitor.NewExpander(serversOf(cfg), expanderOpt); err != nil {
 		return err
 	}
-	opt.Servers, opt.Partial, opt.Admin = g.expander.Servers(), !g.expander.Complete(), g.admin
+	opt.Servers, opt.Partial, opt.Admin = g.expander.Servers(), !g.expander.Complete(), p.state.admin
 	if g.resolver, err = monitor.NewResolver(hostsOf(opt.Servers), resolverOpt); err != nil {
 		return err
 	}

@@ -89,7 +89,12 @@ Try it without any set-up:  usher demo`,
 		return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newTest(f), newStatus(f), newBackend(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
+	root.AddCommand(newServe(f), newDemo(f), newCheck(f), newRoute(f), newTest(f), newStatus(f), newBackend(f),
+		newMap(f), newMove(f), newUndo(f), newPin(f),
+		newUserOrder(f, "unpin USER", "Let the policy decide on a user again", (*control.Client).Unpin),
+		newUserOrder(f, "hold USER", "Let a user's logins wait", (*control.Client).Hold),
+		newUserOrder(f, "release USER", "End a hold", (*control.Client).Release),
+		newKick(f), newFlush(f), newWhy(f), newDump(f), newNodes(f), newImportDirector(f), newReload(f), newConfig(f), newVersion(f))
 	for _, c := range root.Commands() {
 		strictArgs(c)
 	}

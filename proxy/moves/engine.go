@@ -200,7 +200,7 @@ func (e *Engine) step(id string, to State, why error) (Move, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m, ok := e.moves[id]
-	if !ok || m.State.ended() {
+	if !ok || m.State.Ended() {
 		return m, false
 	}
 	text := ""
@@ -217,7 +217,7 @@ func (e *Engine) enter(m Move, to State, why string) Move {
 		m.Began = m.Changed
 	}
 	e.moves[m.ID] = m
-	if to.ended() {
+	if to.Ended() {
 		delete(e.byKey, m.Key)
 		e.hold()
 		e.remember(m.ID)
@@ -232,7 +232,7 @@ func (e *Engine) undo(id string, stamp affinity.Stamp) (Move, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.moves[id]
-	if m.State.ended() || m.State == Switching {
+	if m.State.Ended() || m.State == Switching {
 		return m, false
 	}
 	return e.enter(m, Undone, "undone by "+stamp.By), true
@@ -285,7 +285,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (Move, error) {
 		if !ok {
 			return m, fmt.Errorf("%w: %.80s", ErrNoMove, id)
 		}
-		if m.State.ended() {
+		if m.State.Ended() {
 			return m, nil
 		}
 		select {

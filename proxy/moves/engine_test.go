@@ -319,7 +319,7 @@ func TestFlush(t *testing.T) {
 				e = s.open(t)
 				stop = run(t, e)
 			}
-			for !f.State.ended() {
+			for !f.State.Ended() {
 				time.Sleep(time.Second)
 				f, _ = e.Flush(f.ID)
 			}

@@ -50,7 +50,7 @@ func (e *Engine) load() error {
 	slices.SortFunc(k.Moves, func(a, b Move) int { return a.Changed.Compare(b.Changed) })
 	for _, m := range k.Moves {
 		switch {
-		case m.State.ended():
+		case m.State.Ended():
 			e.ended = append(e.ended, m.ID)
 		default:
 			m.State = Queued
@@ -59,7 +59,7 @@ func (e *Engine) load() error {
 		e.moves[m.ID] = m
 	}
 	for _, f := range k.Flushes {
-		if f.State.ended() {
+		if f.State.Ended() {
 			e.ended = append(e.ended, f.ID)
 		}
 		e.flushes[f.ID] = f
@@ -83,10 +83,10 @@ func parse(raw []byte) (kept, error) {
 			return k, fmt.Errorf("move %.80q lacks id, key or host", m.ID)
 		case !slices.Contains([]State{Queued, Kicking, Hooking, Settling, Switching, Done, Failed, Undone}, m.State):
 			return k, fmt.Errorf("move %.80q: state %.80q", m.ID, m.State)
-		case !m.State.ended() && keys[m.Key]:
+		case !m.State.Ended() && keys[m.Key]:
 			return k, fmt.Errorf("two moves of %.280q are on their way", m.Key.Name)
 		}
-		keys[m.Key] = keys[m.Key] || !m.State.ended()
+		keys[m.Key] = keys[m.Key] || !m.State.Ended()
 	}
 	return k, nil
 }

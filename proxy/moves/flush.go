@@ -76,7 +76,7 @@ func (e *Engine) StopFlush(id string, stamp affinity.Stamp) (Flush, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f, ok := e.flushes[id]
-	if !ok || f.State.ended() {
+	if !ok || f.State.Ended() {
 		return f, fmt.Errorf("%w: no flush %.80s is on its way", ErrNoMove, id)
 	}
 	f.State, f.Error, f.Changed = Undone, "stopped by "+stamp.By, time.Now().UTC()
@@ -111,7 +111,7 @@ func (e *Engine) resumeFlushes(ctx context.Context, work *sync.WaitGroup) {
 			e.mu.Lock()
 			changed := e.changed
 			for id, f := range e.flushes {
-				if !f.State.ended() && !started[id] {
+				if !f.State.Ended() && !started[id] {
 					started[id] = true
 					work.Go(func() { e.runFlush(ctx, id) })
 				}
@@ -148,7 +148,7 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 		if err != nil || ctx.Err() != nil {
 			break
 		}
-		if f, _ = e.Flush(id); f.State.ended() {
+		if f, _ = e.Flush(id); f.State.Ended() {
 			return
 		}
 		to, moves := e.settings.Load().Target(a)
@@ -198,13 +198,13 @@ func (e *Engine) flushStep(id string, change func(*Flush)) (Flush, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f, ok := e.flushes[id]
-	if !ok || f.State.ended() {
+	if !ok || f.State.Ended() {
 		return f, false
 	}
 	change(&f)
 	f.Changed = time.Now().UTC()
 	e.flushes[id] = f
-	if f.State.ended() {
+	if f.State.Ended() {
 		e.remember(id)
 	}
 	e.file.touch()

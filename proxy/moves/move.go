@@ -22,8 +22,8 @@ const (
 	Undone    State = "undone"    // taken back before it was done; the key is where it was
 )
 
-// ended reports whether nothing more will happen.
-func (s State) ended() bool { return s == Done || s == Failed || s == Undone }
+// Ended reports whether nothing more will happen.
+func (s State) Ended() bool { return s == Done || s == Failed || s == Undone }
 
 // A Move is one key on its way. It is immutable; each step makes another.
 type Move struct {

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"usher/control"
+	"usher/monitor"
+	"usher/proxy"
+	"usher/proxy/affinity"
+	"usher/proxy/moves"
+)
+
+// Files in state_dir.
+const (
+	adminFile = "admin.json" // orders for backends
+	usersFile = "users.json" // pins and holds
+	movesFile = "moves.json"
+	auditFile = "audit.log"
+)
+
+// A state is what a node keeps in state_dir over restarts.
+type state struct {
+	admin  *monitor.AdminFile
+	orders *affinity.OrderFile
+	moves  *moves.Engine
+	trail  *control.Audit
+}
+
+// openState reads what is in dir and starts nothing: moves wait for their settings.
+// Every fault is in the error, a line each.
+func openState(dir string, store *affinity.Memory, log *zap.Logger) (*state, error) {
+	var s state
+	var errs [3]error
+	s.admin, errs[0] = monitor.OpenAdminFile(filepath.Join(dir, adminFile))
+	s.orders, errs[1] = affinity.OpenOrderFile(filepath.Join(dir, usersFile))
+	s.moves, errs[2] = moves.Open(moves.Options{Path: filepath.Join(dir, movesFile), Store: store, NewID: func() string { return proxy.NewID(time.Now()) }, Log: log}, moves.Settings{})
+	s.trail = control.NewAudit(filepath.Join(dir, auditFile))
+	return &s, errors.Join(errs[:]...)
+}
+
+// run does the state's background work until ctx ends.
+func (s *state) run(ctx context.Context) { s.moves.Run(ctx) }
