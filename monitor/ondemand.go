@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -17,7 +18,12 @@ const (
 	askedFor = time.Second
 	// maxAsked bounds the answers that are remembered. Beyond it the oldest go.
 	maxAsked = 4096
+	// maxFlying bounds the checks that are under way, and so the sockets: a policy
+	// may name any host, and its requests don't wait for the checks to end.
+	maxFlying = 1024
 )
+
+var errTooBusy = errors.New("too many checks are under way")
 
 // A question is what a policy can ask about: settings that make two checks the
 // same.
@@ -29,8 +35,12 @@ type question struct {
 }
 
 func questionOf(s *proxy.Server) question {
+	protocol := s.Protocol
+	if checks[protocol] == nil { // all of these are checked alike
+		protocol = ""
+	}
 	return question{
-		s.Protocol, s.Host, s.Port, s.TLS, s.StartTLS, s.TLSSkipVerify, s.HAProxyV2, s.DeepCheck,
+		protocol, s.Host, s.Port, s.TLS, s.StartTLS, s.TLSSkipVerify, s.HAProxyV2, s.DeepCheck,
 		s.RequestURI, s.ExpectStatus, s.TestUsername, s.TestPassword.Reveal(),
 	}
 }
@@ -56,6 +66,7 @@ func (f *flight) old(now time.Time) bool {
 type onDemand struct {
 	mu      sync.Mutex
 	flights map[question]*flight
+	flying  int // of flights: under way
 	ctx     context.Context
 	cancel  context.CancelFunc
 	timeout time.Duration
@@ -77,7 +88,7 @@ func (o *onDemand) stop() {
 }
 
 // join returns the flight for q: one that is under way or landed a moment ago, or
-// one that it starts with check.
+// one that it starts with check; it fails at once where too many are under way.
 func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 	now := time.Now()
 	o.mu.Lock()
@@ -89,17 +100,26 @@ func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 		o.forget(now)
 	}
 	f := &flight{done: make(chan struct{})}
-	if o.ctx.Err() != nil {
-		f.err, f.at = errors.New("the monitor is stopped"), now
+	switch {
+	case o.ctx.Err() != nil:
+		f.err = errors.New("the monitor is stopped")
+	case o.flying >= maxFlying:
+		f.err = errTooBusy
+	}
+	if f.err != nil {
 		close(f.done)
 		return f
 	}
 	o.flights[q] = f
+	o.flying++
 	o.running.Go(func() {
 		ctx, cancel := context.WithTimeout(o.ctx, o.timeout)
 		defer cancel()
 		f.err = check(ctx)
 		f.at = time.Now()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.flying--
 		close(f.done)
 	})
 	return f
@@ -108,13 +128,9 @@ func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 // forget drops the answers that are old. If there are none, it drops all that
 // landed: who waits for one holds it.
 func (o *onDemand) forget(now time.Time) {
-	for q, f := range o.flights {
-		if f.old(now) {
-			delete(o.flights, q)
-		}
-	}
+	maps.DeleteFunc(o.flights, func(_ question, f *flight) bool { return f.old(now) })
 	if len(o.flights) >= maxAsked {
-		clear(o.flights)
+		maps.DeleteFunc(o.flights, func(_ question, f *flight) bool { return f.old(now.Add(askedFor)) })
 	}
 }
 
