@@ -32,6 +32,7 @@ type Monitor struct {
 	dirty chan struct{} // capacity 1: what is shown is behind the states
 	moved chan struct{} // capacity 1: the inventory changed
 	ready chan struct{} // closed by New or by the publisher
+	ended chan struct{} // closed by Run
 	began atomic.Bool
 	asked onDemand
 
@@ -63,6 +64,7 @@ func New(opt Options) (*Monitor, error) {
 		dirty:   make(chan struct{}, 1),
 		moved:   make(chan struct{}, 1),
 		ready:   make(chan struct{}),
+		ended:   make(chan struct{}),
 		partial: opt.Partial,
 		counted: map[string]time.Time{},
 	}
@@ -131,8 +133,14 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 		return err
 	}
 	m.mu.Lock()
-	m.targets = succeed(m.targets, servers, true)
+	old := m.targets
+	m.targets = succeed(old, servers, true)
 	m.partial = false
+	for _, t := range old {
+		if !slices.Contains(m.targets, t) {
+			close(t.gone)
+		}
+	}
 	m.mu.Unlock()
 	m.rebuild()
 	signal(m.moved)
@@ -162,6 +170,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if m.began.Swap(true) {
 		return errors.New("monitor: Run was called before")
 	}
+	defer close(m.ended)
 	defer m.asked.stop()
 	defer m.opt.Admin.Watch(m.rebuild)()
 	m.rebuild() // with orders that were given since New

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,10 @@ const (
 	maxFlying = 1024
 )
 
-var errTooBusy = errors.New("too many checks are under way")
+var (
+	errTooBusy = errors.New("too many checks are under way")
+	errEnded   = errors.New("the monitor is stopped")
+)
 
 // A question is what a policy can ask about: settings that make two checks the
 // same.
@@ -102,7 +106,7 @@ func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 	f := &flight{done: make(chan struct{})}
 	switch {
 	case o.ctx.Err() != nil:
-		f.err = errors.New("the monitor is stopped")
+		f.err = errEnded
 	case o.flying >= maxFlying:
 		f.err = errTooBusy
 	}
@@ -193,7 +197,8 @@ const maxReport = 500
 
 // CheckNow checks the backends that t names, at the same moment, and returns a
 // report each, in the inventory's order. The results count like those of any other
-// check. An error that wraps ErrNoBackend: there is none; others are ctx's.
+// check. An error that wraps ErrNoBackend: there is none, or it left the inventory
+// meanwhile; others are ctx's, and that of a Run that has ended.
 func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error) {
 	if _, err := m.Find(t); err != nil {
 		return nil, err
@@ -205,11 +210,14 @@ func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error)
 			checked = append(checked, tg)
 		}
 	}
+	if len(checked) == 0 { // it left since Find
+		return nil, fmt.Errorf("%w: %s", ErrNoBackend, t)
+	}
 	reports := make([]CheckReport, len(checked))
 	errs := make([]error, len(checked))
 	var wg sync.WaitGroup
 	for i, tg := range checked {
-		wg.Go(func() { reports[i], errs[i] = tg.checkNow(ctx) })
+		wg.Go(func() { reports[i], errs[i] = tg.checkNow(ctx, m.ended) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -218,35 +226,44 @@ func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error)
 	m.rebuild()
 	entries := m.Status()
 	for i, tg := range checked {
-		for j := range entries {
-			if identify(entries[j].Server) == identify(tg.server) {
-				reports[i].Entry = entries[j]
-			}
+		j := slices.IndexFunc(entries, func(e proxy.Entry) bool { return identify(e.Server) == identify(tg.server) })
+		if j < 0 {
+			return nil, tg.left()
 		}
+		reports[i].Entry = entries[j]
 	}
 	return reports, nil
 }
 
-func (t *target) checkNow(ctx context.Context) (CheckReport, error) {
+// left is the error of a check of a target that is none any more.
+func (t *target) left() error {
+	return fmt.Errorf("%w any more, or not with the same settings: %s %s", ErrNoBackend, t.server.Protocol, t.entry)
+}
+
+// checkNow has the target's watcher check it. None watches when ended is closed.
+func (t *target) checkNow(ctx context.Context, ended <-chan struct{}) (CheckReport, error) {
 	var rep CheckReport
 	o := &checkOrder{done: make(chan result, 1), trace: func(line string) {
 		if len(rep.Lines) < maxReport {
 			rep.Lines = append(rep.Lines, line)
 		}
 	}}
-	stopped := func() error {
-		return fmt.Errorf("monitor: %s %s is not checked: %w", t.server.Protocol, t.entry, ctx.Err())
-	}
-	select {
-	case t.now <- o:
-	case <-ctx.Done():
-		return rep, stopped()
-	}
-	select {
-	case r := <-o.done:
-		rep.Addr, rep.Took, rep.Err = r.addr, r.took, r.err
-		return rep, nil
-	case <-ctx.Done():
-		return CheckReport{}, stopped()
+	for orders := t.now; ; {
+		var cause error
+		select {
+		case orders <- o:
+			orders = nil
+			continue
+		case r := <-o.done:
+			rep.Addr, rep.Took, rep.Err = r.addr, r.took, r.err
+			return rep, nil
+		case <-t.gone:
+			return CheckReport{}, t.left()
+		case <-ended:
+			cause = errEnded
+		case <-ctx.Done():
+			cause = ctx.Err()
+		}
+		return CheckReport{}, fmt.Errorf("monitor: %s %s is not checked: %w", t.server.Protocol, t.entry, cause)
 	}
 }

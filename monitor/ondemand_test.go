@@ -239,3 +239,77 @@ func TestMonitor_CheckNow(t *testing.T) {
 		}
 	})
 }
+
+// A backend that leaves while somebody waits for its check, and the end of Run:
+// who waits is told.
+func TestMonitor_CheckNow_Gone(t *testing.T) {
+	a, b, other := server("imap", "192.0.2.2", 143), server("smtp", "192.0.2.2", 25), server("imap", "192.0.2.3", 143)
+	heavier := *a
+	heavier.Weight = 7
+	tests := []struct {
+		name  string
+		delay map[int]time.Duration // of a check, by port
+		leave func(m *Monitor, stop func()) error
+	}{
+		{"while it is checked", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{b, other})
+		}},
+		{"with other settings", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{&heavier, b, other})
+		}},
+		{"when it was checked, and the other was not", map[int]time.Duration{25: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{b, other})
+		}},
+		{"for a moment", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			if err := m.SetServers([]*proxy.Server{b, other}); err != nil {
+				return err
+			}
+			return m.SetServers([]*proxy.Server{a, b, other})
+		}},
+		{"at the end", map[int]time.Duration{143: 4 * time.Second}, func(_ *Monitor, stop func()) error {
+			stop()
+			return nil
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := fakeMonitor(t, &fake{}, options(a, b, other))
+				var slow atomic.Bool
+				m.check = func(ctx context.Context, s *proxy.Server, _ netip.Addr, _ func(string)) error {
+					if d := tt.delay[s.Port]; slow.Load() && d > 0 {
+						select {
+						case <-time.After(d):
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					}
+					return nil
+				}
+				stop := sync.OnceFunc(start(t, m.Run))
+				defer stop()
+				if err := m.WaitReady(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				slow.Store(true)
+				begin, done := time.Now(), make(chan struct{})
+				go func() {
+					defer close(done)
+					reports, err := m.CheckNow(t.Context(), Target{Host: "192.0.2.2"})
+					if err == nil || time.Since(begin) > 5*time.Second {
+						t.Errorf("after %s: %+v, %v", time.Since(begin), reports, err)
+					}
+				}()
+				time.Sleep(time.Second)
+				if err := tt.leave(m, stop); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-done:
+				case <-time.After(time.Minute):
+					t.Fatal("it waits for ever")
+				}
+			})
+		})
+	}
+}

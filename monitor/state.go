@@ -23,10 +23,11 @@ type target struct {
 	// check come before its time.
 	now  chan *checkOrder
 	soon chan struct{}
+	gone chan struct{} // closed when it is no target any more
 }
 
 func newTarget(s *proxy.Server) *target {
-	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1)}
+	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1), gone: make(chan struct{})}
 	t.machine = proxy.CanonicalHost(s.Host)
 	t.entry = proxy.HostPort(t.machine, s.Port)
 	st := &state{}
