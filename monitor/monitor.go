@@ -263,7 +263,7 @@ func (m *Monitor) record(t *target, r result) time.Duration {
 	if st.health != was || st.silent != old.silent || seen == nil || st.health != seen.Health || st.addr != seen.Addr || m.doubting.Load() {
 		signal(m.dirty)
 	}
-	if was == proxy.Up && st.silent.Equal(r.at) {
+	if st.silent.Equal(r.at) && (was == proxy.Up || seen != nil && seen.Kept) {
 		m.askOthers(t, r.at)
 	}
 	m.opt.Observer.CheckDone(t.server, r.took, r.err)

@@ -294,3 +294,76 @@ func TestPanic_OrdersDoNotCount(t *testing.T) {
 		}
 	})
 }
+
+// With a rise of more than one a backend is still on its way up when the network
+// has healed and panic is over: it must not fall while its checks succeed.
+func TestPanic_EndsWhileTheyRise(t *testing.T) {
+	silence := error(&checkError{"timeout", context.DeadlineExceeded})
+	synctest.Test(t, func(t *testing.T) {
+		m, f, _, _, stop := panicking(t, 5, func(o *Options) { o.Rise = 10 })
+		defer stop()
+		fail(f, silence, 0, 1, 2, 3, 4)
+		time.Sleep(time.Minute)
+		for i := range 4 {
+			f.set(host(i), nil)
+		}
+		over := false
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			over = over || len(m.Panics()) == 0
+			if s := shows(m); strings.Contains(s[:4], "d") {
+				t.Fatalf("%s, though all but the last are well, panics: %v", s, m.Panics())
+			}
+		}
+		if s := shows(m); s != "uuuud" || !over {
+			t.Errorf("%s, panics: %v", s, m.Panics())
+		}
+	})
+	// The network breaks again, when panic is over and they are on their way up.
+	synctest.Test(t, func(t *testing.T) {
+		m, f, rec, _, stop := panicking(t, 5, func(o *Options) { o.Rise, o.Timeout = 20, time.Second })
+		defer stop()
+		for range 3 {
+			fail(f, silence, 0, 1, 2, 3, 4)
+			for range 60 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if s := shows(m); strings.Contains(s, "d") {
+					t.Fatalf("%s, panics: %v", s, m.Panics())
+				}
+			}
+			for i := range 5 {
+				f.set(host(i), nil)
+			}
+			time.Sleep(15 * time.Second)
+			synctest.Wait()
+			if s := shows(m); s != "kkkkk" || len(m.Panics()) > 0 {
+				t.Fatalf("%s, panics: %v", s, m.Panics())
+			}
+		}
+		if n := len(rec.panics); n != 6 {
+			t.Errorf("%q", rec.panics)
+		}
+	})
+	// One that fails again meanwhile, alone, has no excuse.
+	synctest.Test(t, func(t *testing.T) {
+		m, f, _, _, stop := panicking(t, 5, func(o *Options) { o.Rise = 20 })
+		defer stop()
+		fail(f, silence, 0, 1, 2, 3, 4)
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			f.set(host(i), nil)
+		}
+		time.Sleep(10 * time.Second)
+		if len(m.Panics()) > 0 {
+			t.Fatal("it goes on")
+		}
+		fail(f, silence, 2)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if s := shows(m); s != "kkdkk" {
+			t.Error(s)
+		}
+	})
+}

@@ -132,7 +132,7 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 		e, s, was := &entries[i], states[i], t.seen.Load()
 		p := panics[t.server.Protocol]
 		doubt := !p.on && m.doubts(s, was, counts[t.server.Protocol], now)
-		if e.Health != proxy.Down || !doubt && !p.keeps(s, was, now, window) {
+		if e.Health != proxy.Down || !doubt && !s.rises(was) && !p.keeps(s, was, now, window) {
 			continue
 		}
 		doubting = doubting || doubt
@@ -260,7 +260,7 @@ func (m *Monitor) untilClock() time.Duration {
 			continue
 		}
 		if s.fellSilent() && m.doubting.Load() {
-			first = min(first, max(s.since.Add(m.opt.doubtFor()).Sub(now), publishGap))
+			first = min(first, max(m.doubtEnd(s).Sub(now), publishGap))
 		}
 		if left := s.checkedAt.Add(m.rule.staleAfter).Sub(now); left > 0 {
 			first = min(first, left)
