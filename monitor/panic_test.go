@@ -367,3 +367,26 @@ func TestPanic_EndsWhileTheyRise(t *testing.T) {
 		}
 	})
 }
+
+// A check of another that ends while the doubt begins did not know of it: the
+// publisher looks again.
+func TestPanic_DoubtLooksAgain(t *testing.T) {
+	m := fakeMonitor(t, &fake{}, options(server("imap", host(0), 143), server("imap", host(1), 143)))
+	now := time.Now()
+	for i, st := range []state{
+		{health: proxy.Up, since: now, checkedAt: now},
+		{health: proxy.Up, since: now, checkedAt: now},
+		{health: proxy.Down, since: now, checkedAt: now, failed: true, silent: now.Add(time.Millisecond)},
+	} {
+		m.targets[i%2].state.Store(&st)
+		m.rebuild()
+	}
+	if s := shows(m); s != "ku" || len(m.dirty) != 1 {
+		t.Fatalf("%s, %d", s, len(m.dirty))
+	}
+	<-m.dirty
+	m.rebuild()
+	if len(m.dirty) != 0 {
+		t.Error("and again without an end")
+	}
+}

@@ -142,7 +142,9 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 		}
 	}
 	standBy(entries, targets, orders)
-	m.doubting.Store(doubting)
+	if !m.doubting.Swap(doubting) && doubting {
+		signal(m.dirty) // a check that ended meanwhile did not
+	}
 	return entries, panics
 }
 
