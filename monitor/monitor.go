@@ -45,6 +45,7 @@ type Monitor struct {
 
 	publishing sync.Mutex            // who holds it may replace shown
 	shown      atomic.Pointer[shown] // never nil
+	told       map[string]panicState // panics that the log and the Observer know of; under publishing
 }
 
 var _ proxy.Backends = (*Monitor)(nil)
@@ -82,7 +83,7 @@ func New(opt Options) (*Monitor, error) {
 	m.targets = succeed(before.targets, opt.Servers, false)
 	entries, panics := m.compose(before.panics, m.targets, time.Now())
 	m.show(entries, m.targets, panics)
-	m.tellPanics(before.panics, panics)
+	m.told = before.panics // what has changed is Run's to tell: this one may never run
 	if m.whole() || goesOn && served(m.View()) {
 		close(m.ready)
 	}

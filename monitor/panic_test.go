@@ -273,6 +273,29 @@ func TestPanic_SurvivesAReload(t *testing.T) {
 	})
 }
 
+// A Monitor that is made and never run, of a reload that is refused, tells nobody
+// of a panic's end; the one that runs does.
+func TestPanic_RefusedReload(t *testing.T) {
+	silence := error(&checkError{"timeout", context.DeadlineExceeded})
+	synctest.Test(t, func(t *testing.T) {
+		old, f, rec, logs, stop := panicking(t, 5, nil)
+		fail(f, silence, 0, 1, 2, 3)
+		time.Sleep(time.Minute)
+		opt := options(server("pop3", host(0), 110))
+		opt.Previous, opt.Observer, opt.Logger = old, rec, old.log
+		m := fakeMonitor(t, f, opt)
+		if over := logs.FilterMessageSnippet("panic is over").Len(); len(rec.panics) != 1 || over != 0 || len(old.Panics()) != 1 {
+			t.Errorf("%q, %d lines of its end", rec.panics, over)
+		}
+		stop()
+		defer start(t, m.Run)()
+		synctest.Wait()
+		if over := logs.FilterMessageSnippet("panic is over").Len(); fmt.Sprint(rec.panics) != "[imap true imap false]" || over != 1 {
+			t.Errorf("when it runs: %q, %d lines of its end", rec.panics, over)
+		}
+	})
+}
+
 // Hosts that an operator took down for their maintenance are no sign of anything.
 func TestPanic_OrdersDoNotCount(t *testing.T) {
 	silence := error(&checkError{"timeout", context.DeadlineExceeded})

@@ -157,6 +157,7 @@ func (m *Monitor) rebuild() {
 	targets, _ := m.inventory()
 	entries, panics := m.compose(old.panics, targets, time.Now())
 	if old.says(entries, targets, panics) {
+		m.tellPanics(panics)
 		return
 	}
 	from := make([]proxy.Health, len(targets))
@@ -172,7 +173,7 @@ func (m *Monitor) rebuild() {
 			m.opt.Observer.Transition(e.Server, from[i], e.Health)
 		}
 	}
-	m.tellPanics(old.panics, panics)
+	m.tellPanics(panics)
 }
 
 // show makes a view of entries and shows it. The caller holds m.publishing.
@@ -214,7 +215,11 @@ func (m *Monitor) logTransition(e *proxy.Entry, from proxy.Health) {
 	m.log.Warn("backend health", append(fields, zap.String("error", e.LastError))...)
 }
 
-func (m *Monitor) tellPanics(old, fresh map[string]panicState) {
+// tellPanics tells of panics that nobody knows of yet, or that are over. The
+// caller holds m.publishing.
+func (m *Monitor) tellPanics(fresh map[string]panicState) {
+	old := m.told
+	m.told = fresh
 	for protocol, p := range fresh {
 		if !old[protocol].on {
 			m.log.Error("panic: too many backends fall by timeouts or errors of the local network, the last good set is kept",
