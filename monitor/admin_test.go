@@ -80,28 +80,34 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
-// give gives the orders of a script: `up|drain|down|N TARGET`, a line each.
+// changeOf is the order of a line: `up|drain|down|N TARGET`.
+func changeOf(t *testing.T, line string) Change {
+	t.Helper()
+	var word, target string
+	if _, err := fmt.Sscan(line, &word, &target); err != nil {
+		t.Fatal(err)
+	}
+	tg, err := ParseTarget(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Change{Target: tg, Stamp: Stamp{By: "root", At: time.Unix(1e9, 0).UTC(), Reason: line}}
+	if admin, ok := proxy.ParseAdmin(word); ok {
+		c.State = &admin
+		return c
+	}
+	c.Weight = new(int)
+	if _, err := fmt.Sscan(word, c.Weight); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// give gives the orders of a script.
 func give(t *testing.T, a AdminState, script string) {
 	t.Helper()
 	for line := range strings.Lines(script) {
-		var word, target string
-		if _, err := fmt.Sscan(line, &word, &target); err != nil {
-			t.Fatal(err)
-		}
-		tg, err := ParseTarget(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := Change{Target: tg, Stamp: Stamp{By: "root", At: time.Unix(1e9, 0).UTC(), Reason: line[:len(line)-1]}}
-		if admin, ok := proxy.ParseAdmin(word); ok {
-			c.State = &admin
-		} else {
-			c.Weight = new(int)
-			if _, err := fmt.Sscan(word, c.Weight); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := a.Order(t.Context(), c); err != nil {
+		if err := a.Order(t.Context(), changeOf(t, strings.TrimSuffix(line, "\n"))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -30,9 +30,10 @@ func (m *Monitor) View() *proxy.View { return m.shown.Load().view }
 
 // Status returns every backend as it is now, in the configuration's order.
 // The entries are the caller's, and their Machine is nil.
-func (m *Monitor) Status() []proxy.Entry {
+func (m *Monitor) Status() []proxy.Entry { return m.status(m.shown.Load()) }
+
+func (m *Monitor) status(sh *shown) []proxy.Entry {
 	now := time.Now()
-	sh := m.shown.Load()
 	entries := make([]proxy.Entry, len(sh.targets))
 	for i, t := range sh.targets {
 		s, e := t.state.Load(), sh.view.Entries[i]

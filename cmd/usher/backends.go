@@ -102,10 +102,9 @@ func (a *app) Order(ctx context.Context, o control.BackendOrder) (control.Backen
 		}
 		a.log.Info("order", fields...)
 	}
-	before := g.monitor.Status()
-	after := slices.Clone(before)
+	after := g.monitor.Status()
 	if o.DryRun {
-		g.monitor.Preview(after, c)
+		after = g.monitor.Preview(c)
 	}
 	ans := control.BackendAnswer{Target: t.String(), DryRun: o.DryRun, Users: a.store.Assigned(t.Host)}
 	for _, b := range a.backends(g, after) {
