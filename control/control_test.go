@@ -265,10 +265,10 @@ func TestHTTP(t *testing.T) {
 
 	s := &proxy.Server{Protocol: "imap", Host: "::1", Port: 143}
 	gone := &proxy.Server{Protocol: "pop3", Host: "127.0.0.9", Port: 110}
-	m.SetInventory([]proxy.Entry{{Server: s}, {Server: gone}})
+	m.SetInventory(inventory(proxy.Entry{Server: s}, proxy.Entry{Server: gone}))
 	m.CheckDone(s, time.Millisecond, nil)
 	m.Transition(s, proxy.Unknown, proxy.Up)
-	m.SetInventory([]proxy.Entry{{Server: s, Health: proxy.Up}})
+	m.SetInventory(inventory(proxy.Entry{Server: s, Health: proxy.Up}))
 	for _, service := range []string{"imap", "x\"} evil", "user1@example.org"} {
 		m.Decided(&proxy.Request{Adapter: "dovecot", Protocol: service, User: "alice"}, &proxy.Decision{Outcome: proxy.Routed, Reason: proxy.Sticky})
 	}

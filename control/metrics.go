@@ -35,6 +35,7 @@ type Metrics struct {
 
 	mu        sync.Mutex
 	inventory map[[2]string]bool // protocol, backend
+	protocols map[string]bool    // of inventory
 	policies  map[string]bool
 }
 
@@ -196,19 +197,40 @@ func (m *Metrics) SetPolicies(names []string) {
 	}
 }
 
-// CheckDone implements monitor.Observer.
+// CheckDone implements monitor.Observer. What a backend does that is none any more
+// is not counted, or its series would stay for ever.
 func (m *Metrics) CheckDone(s *proxy.Server, took time.Duration, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.inventory[seriesOf(s)] {
+		return
+	}
 	m.check.WithLabelValues(s.Protocol, s.Address()).Observe(took.Seconds())
 }
 
 // Transition implements monitor.Observer.
 func (m *Metrics) Transition(s *proxy.Server, _, to proxy.Health) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.inventory[seriesOf(s)] {
+		return
+	}
 	m.transitions.WithLabelValues(s.Protocol, s.Address()).Inc()
 	m.setUp(s, to)
 }
 
+func seriesOf(s *proxy.Server) [2]string { return [2]string{s.Protocol, s.Address()} }
+
 // Panic implements monitor.Observer.
 func (m *Metrics) Panic(protocol string, on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.protocols[protocol] {
+		m.setPanic(protocol, on)
+	}
+}
+
+func (m *Metrics) setPanic(protocol string, on bool) {
 	v := 0.0
 	if on {
 		v = 1
@@ -224,16 +246,27 @@ func (m *Metrics) setUp(s *proxy.Server, h proxy.Health) {
 	m.up.WithLabelValues(s.Protocol, s.Address()).Set(v)
 }
 
+// An Inventory is what a monitor shows at one moment.
+type Inventory struct {
+	Entries []proxy.Entry
+	Panics  []string // protocols whose last good set is kept
+}
+
 // SetInventory makes the backends of a new configuration known, and forgets
-// those that are gone.
-func (m *Metrics) SetInventory(entries []proxy.Entry) {
-	known := map[[2]string]bool{}
-	for i := range entries {
-		e := &entries[i]
-		known[[2]string{e.Protocol, e.Address()}] = true
-	}
+// those that are gone. now, which must not block, says what they are, and whether
+// they still are; what the monitor tells meanwhile comes after it.
+func (m *Metrics) SetInventory(now func() (inv Inventory, stands bool)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	inv, stands := now()
+	if !stands {
+		return
+	}
+	known, protocols := map[[2]string]bool{}, map[string]bool{}
+	for i := range inv.Entries {
+		s := inv.Entries[i].Server
+		known[seriesOf(s)], protocols[s.Protocol] = true, true
+	}
 	for k := range m.inventory {
 		if !known[k] {
 			m.up.DeleteLabelValues(k[0], k[1])
@@ -241,15 +274,17 @@ func (m *Metrics) SetInventory(entries []proxy.Entry) {
 			m.transitions.DeleteLabelValues(k[0], k[1])
 		}
 	}
-	for k := range m.inventory {
-		if !slices.ContainsFunc(entries, func(e proxy.Entry) bool { return e.Protocol == k[0] }) {
-			m.panics.DeleteLabelValues(k[0])
+	for p := range m.protocols {
+		if !protocols[p] {
+			m.panics.DeleteLabelValues(p)
 		}
 	}
-	m.inventory = known
-	m.rates.set(entries)
-	for i := range entries {
-		m.setUp(entries[i].Server, entries[i].Health)
-		m.panics.WithLabelValues(entries[i].Protocol) // 0, unless it is known already
+	m.inventory, m.protocols = known, protocols
+	m.rates.set(inv.Entries)
+	for i := range inv.Entries {
+		m.setUp(inv.Entries[i].Server, inv.Entries[i].Health)
+	}
+	for p := range protocols {
+		m.setPanic(p, slices.Contains(inv.Panics, p))
 	}
 }

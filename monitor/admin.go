@@ -152,13 +152,19 @@ func (t *target) weigh(weight int) *proxy.Server {
 	return t.weighted
 }
 
-// Preview changes entries, which Status gave, as c would.
-func (m *Monitor) Preview(entries []proxy.Entry, c Change) {
+// Preview is Status as c would make it.
+func (m *Monitor) Preview(c Change) []proxy.Entry {
 	orders := m.opt.Admin.Orders().with(c)
+	sh := m.shown.Load()
+	entries := m.status(sh)
+	targets := make([]*target, len(entries))
 	for i := range entries {
-		t := newTarget(entries[i].Server)
-		t.order(&entries[i], orders)
+		targets[i] = newTarget(sh.targets[i].server)
+		entries[i].Server, entries[i].Admin, entries[i].Standby = targets[i].server, proxy.AdminUp, false
+		targets[i].order(&entries[i], orders)
 	}
+	standBy(entries, targets, orders)
+	return entries
 }
 
 // noAdmin is the AdminState of a Monitor that was given none.

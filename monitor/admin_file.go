@@ -25,8 +25,9 @@ const adminVersion = 1
 // An AdminFile is the AdminState of one node: a JSON file that is replaced whole,
 // so that it is always the one before or the one after an order.
 type AdminFile struct {
-	path   string
-	orders atomic.Pointer[Orders] // never nil
+	path    string
+	orders  atomic.Pointer[Orders] // never nil
+	syncDir func(dir string) error
 
 	mu       sync.Mutex
 	watchers map[*func()]bool
@@ -44,7 +45,7 @@ type adminFile struct {
 // not exist; the first order makes it. A file that can't be read as a whole is an
 // error that names the place: what operators ordered is not to be guessed.
 func OpenAdminFile(path string) (*AdminFile, error) {
-	a := &AdminFile{path: path, watchers: map[*func()]bool{}}
+	a := &AdminFile{path: path, syncDir: syncDir, watchers: map[*func()]bool{}}
 	a.orders.Store(&Orders{})
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,11 +151,28 @@ func (a *AdminFile) Order(_ context.Context, c Change) error {
 	return nil
 }
 
-// write replaces the file: a new one beside it, on the disk, then in its place.
-func (a *AdminFile) write(o *Orders) (err error) {
+// write replaces the file, and after an error leaves what stands in it. The caller
+// holds a.mu.
+func (a *AdminFile) write(o *Orders) error {
+	if err := a.replace(o); err != nil {
+		return err
+	}
+	if err := a.syncDir(filepath.Dir(a.path)); err != nil {
+		return errors.Join(err, a.replace(a.orders.Load()))
+	}
+	return nil
+}
+
+// replace puts a new file beside the one that is there, on the disk, and then in
+// its place.
+func (a *AdminFile) replace(o *Orders) (err error) {
 	raw, err := json.MarshalIndent(adminFile{adminVersion, o.byTarget}, "", "  ")
 	if err != nil {
 		return err
+	}
+	raw = append(raw, '\n')
+	if len(raw) > maxAdminFile {
+		return fmt.Errorf("%s would be longer than %d MiB", a.path, maxAdminFile>>20)
 	}
 	dir := filepath.Dir(a.path)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -169,15 +187,12 @@ func (a *AdminFile) write(o *Orders) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.Write(append(raw, '\n'))
+	_, err = f.Write(raw)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), a.path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return os.Rename(f.Name(), a.path)
 }
 
 // syncDir puts a folder's names on the disk.

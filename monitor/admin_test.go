@@ -80,28 +80,34 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
-// give gives the orders of a script: `up|drain|down|N TARGET`, a line each.
+// changeOf is the order of a line: `up|drain|down|N TARGET`.
+func changeOf(t *testing.T, line string) Change {
+	t.Helper()
+	var word, target string
+	if _, err := fmt.Sscan(line, &word, &target); err != nil {
+		t.Fatal(err)
+	}
+	tg, err := ParseTarget(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Change{Target: tg, Stamp: Stamp{By: "root", At: time.Unix(1e9, 0).UTC(), Reason: line}}
+	if admin, ok := proxy.ParseAdmin(word); ok {
+		c.State = &admin
+		return c
+	}
+	c.Weight = new(int)
+	if _, err := fmt.Sscan(word, c.Weight); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// give gives the orders of a script.
 func give(t *testing.T, a AdminState, script string) {
 	t.Helper()
 	for line := range strings.Lines(script) {
-		var word, target string
-		if _, err := fmt.Sscan(line, &word, &target); err != nil {
-			t.Fatal(err)
-		}
-		tg, err := ParseTarget(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := Change{Target: tg, Stamp: Stamp{By: "root", At: time.Unix(1e9, 0).UTC(), Reason: line[:len(line)-1]}}
-		if admin, ok := proxy.ParseAdmin(word); ok {
-			c.State = &admin
-		} else {
-			c.Weight = new(int)
-			if _, err := fmt.Sscan(word, c.Weight); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := a.Order(t.Context(), c); err != nil {
+		if err := a.Order(t.Context(), changeOf(t, strings.TrimSuffix(line, "\n"))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -331,6 +337,54 @@ func TestMonitor_Find(t *testing.T) {
 		}
 		if text := strings.Join(got, " "); text != want {
 			t.Errorf("%s: %s, want %s", in, text, want)
+		}
+	}
+}
+
+// What is written can be read again: a file that grew too long would stop the
+// next start.
+func TestAdminFile_KeepsItsBound(t *testing.T) {
+	a := memoryAdmin(t)
+	give(t, a, "drain mail1\n")
+	many := map[string]Order{}
+	words := Stamp{By: strings.Repeat("<", maxWords), Reason: strings.Repeat("&", maxWords)}
+	for i := range 3000 { // JSON takes six bytes for each of these
+		many[fmt.Sprintf("mail%d", i)] = Order{State: "down", StateStamp: &words, Weight: new(int), WeightStamp: &words}
+	}
+	a.orders.Store(&Orders{many})
+	down := proxy.AdminDown
+	err := a.Order(t.Context(), Change{Target: Target{Host: "more"}, State: &down})
+	if err == nil || !strings.Contains(err.Error(), "is not taken") {
+		t.Errorf("%v", err)
+	}
+	if _, err := OpenAdminFile(a.path); err != nil {
+		t.Error(err)
+	}
+}
+
+// The disk fails when the file is in its place: what is there is what stands.
+func TestAdminFile_CannotSync(t *testing.T) {
+	a := memoryAdmin(t)
+	broken := errors.New("input/output error")
+	for _, before := range []string{"", "drain"} {
+		if before != "" {
+			give(t, a, before+" mail1\n")
+		}
+		a.syncDir = func(string) error { return broken }
+		down := proxy.AdminDown
+		if err := a.Order(t.Context(), Change{Target: Target{Host: "mail1"}, State: &down}); !errors.Is(err, broken) {
+			t.Errorf("%v", err)
+		}
+		a.syncDir = syncDir
+		again, err := OpenAdminFile(a.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, then := a.Orders().For("mail1", 143).State, again.Orders().For("mail1", 143).State; now != before || then != before {
+			t.Errorf("%q stood; %q stands, %q after a restart", before, now, then)
+		}
+		if files, err := os.ReadDir(filepath.Dir(a.path)); err != nil || len(files) != 1 {
+			t.Errorf("%v, %v", files, err)
 		}
 	}
 }

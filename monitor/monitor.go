@@ -32,6 +32,7 @@ type Monitor struct {
 	dirty chan struct{} // capacity 1: what is shown is behind the states
 	moved chan struct{} // capacity 1: the inventory changed
 	ready chan struct{} // closed by New or by the publisher
+	ended chan struct{} // closed by Run
 	began atomic.Bool
 	asked onDemand
 
@@ -44,6 +45,7 @@ type Monitor struct {
 
 	publishing sync.Mutex            // who holds it may replace shown
 	shown      atomic.Pointer[shown] // never nil
+	told       map[string]panicState // panics that the log and the Observer know of; under publishing
 }
 
 var _ proxy.Backends = (*Monitor)(nil)
@@ -63,6 +65,7 @@ func New(opt Options) (*Monitor, error) {
 		dirty:   make(chan struct{}, 1),
 		moved:   make(chan struct{}, 1),
 		ready:   make(chan struct{}),
+		ended:   make(chan struct{}),
 		partial: opt.Partial,
 		counted: map[string]time.Time{},
 	}
@@ -80,7 +83,7 @@ func New(opt Options) (*Monitor, error) {
 	m.targets = succeed(before.targets, opt.Servers, false)
 	entries, panics := m.compose(before.panics, m.targets, time.Now())
 	m.show(entries, m.targets, panics)
-	m.tellPanics(before.panics, panics)
+	m.told = before.panics // what has changed is Run's to tell: this one may never run
 	if m.whole() || goesOn && served(m.View()) {
 		close(m.ready)
 	}
@@ -131,8 +134,14 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 		return err
 	}
 	m.mu.Lock()
-	m.targets = succeed(m.targets, servers, true)
+	old := m.targets
+	m.targets = succeed(old, servers, true)
 	m.partial = false
+	for _, t := range old {
+		if !slices.Contains(m.targets, t) {
+			close(t.gone)
+		}
+	}
 	m.mu.Unlock()
 	m.rebuild()
 	signal(m.moved)
@@ -162,6 +171,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if m.began.Swap(true) {
 		return errors.New("monitor: Run was called before")
 	}
+	defer close(m.ended)
 	defer m.asked.stop()
 	defer m.opt.Admin.Watch(m.rebuild)()
 	m.rebuild() // with orders that were given since New
@@ -254,7 +264,7 @@ func (m *Monitor) record(t *target, r result) time.Duration {
 	if st.health != was || st.silent != old.silent || seen == nil || st.health != seen.Health || st.addr != seen.Addr || m.doubting.Load() {
 		signal(m.dirty)
 	}
-	if was == proxy.Up && st.silent.Equal(r.at) {
+	if st.silent.Equal(r.at) && (was == proxy.Up || seen != nil && seen.Kept) {
 		m.askOthers(t, r.at)
 	}
 	m.opt.Observer.CheckDone(t.server, r.took, r.err)

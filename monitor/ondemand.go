@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,14 @@ const (
 	askedFor = time.Second
 	// maxAsked bounds the answers that are remembered. Beyond it the oldest go.
 	maxAsked = 4096
+	// maxFlying bounds the checks that are under way, and so the sockets: a policy
+	// may name any host, and its requests don't wait for the checks to end.
+	maxFlying = 1024
+)
+
+var (
+	errTooBusy = errors.New("too many checks are under way")
+	errEnded   = errors.New("the monitor is stopped")
 )
 
 // A question is what a policy can ask about: settings that make two checks the
@@ -29,8 +39,12 @@ type question struct {
 }
 
 func questionOf(s *proxy.Server) question {
+	protocol := s.Protocol
+	if checks[protocol] == nil { // all of these are checked alike
+		protocol = ""
+	}
 	return question{
-		s.Protocol, s.Host, s.Port, s.TLS, s.StartTLS, s.TLSSkipVerify, s.HAProxyV2, s.DeepCheck,
+		protocol, s.Host, s.Port, s.TLS, s.StartTLS, s.TLSSkipVerify, s.HAProxyV2, s.DeepCheck,
 		s.RequestURI, s.ExpectStatus, s.TestUsername, s.TestPassword.Reveal(),
 	}
 }
@@ -56,6 +70,7 @@ func (f *flight) old(now time.Time) bool {
 type onDemand struct {
 	mu      sync.Mutex
 	flights map[question]*flight
+	flying  int // of flights: under way
 	ctx     context.Context
 	cancel  context.CancelFunc
 	timeout time.Duration
@@ -77,7 +92,7 @@ func (o *onDemand) stop() {
 }
 
 // join returns the flight for q: one that is under way or landed a moment ago, or
-// one that it starts with check.
+// one that it starts with check; it fails at once where too many are under way.
 func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 	now := time.Now()
 	o.mu.Lock()
@@ -89,17 +104,26 @@ func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 		o.forget(now)
 	}
 	f := &flight{done: make(chan struct{})}
-	if o.ctx.Err() != nil {
-		f.err, f.at = errors.New("the monitor is stopped"), now
+	switch {
+	case o.ctx.Err() != nil:
+		f.err = errEnded
+	case o.flying >= maxFlying:
+		f.err = errTooBusy
+	}
+	if f.err != nil {
 		close(f.done)
 		return f
 	}
 	o.flights[q] = f
+	o.flying++
 	o.running.Go(func() {
 		ctx, cancel := context.WithTimeout(o.ctx, o.timeout)
 		defer cancel()
 		f.err = check(ctx)
 		f.at = time.Now()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.flying--
 		close(f.done)
 	})
 	return f
@@ -108,13 +132,9 @@ func (o *onDemand) join(q question, check func(context.Context) error) *flight {
 // forget drops the answers that are old. If there are none, it drops all that
 // landed: who waits for one holds it.
 func (o *onDemand) forget(now time.Time) {
-	for q, f := range o.flights {
-		if f.old(now) {
-			delete(o.flights, q)
-		}
-	}
+	maps.DeleteFunc(o.flights, func(_ question, f *flight) bool { return f.old(now) })
 	if len(o.flights) >= maxAsked {
-		clear(o.flights)
+		maps.DeleteFunc(o.flights, func(_ question, f *flight) bool { return f.old(now.Add(askedFor)) })
 	}
 }
 
@@ -177,7 +197,8 @@ const maxReport = 500
 
 // CheckNow checks the backends that t names, at the same moment, and returns a
 // report each, in the inventory's order. The results count like those of any other
-// check. An error that wraps ErrNoBackend: there is none; others are ctx's.
+// check. An error that wraps ErrNoBackend: there is none, or it left the inventory
+// meanwhile; others are ctx's, and that of a Run that has ended.
 func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error) {
 	if _, err := m.Find(t); err != nil {
 		return nil, err
@@ -189,11 +210,14 @@ func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error)
 			checked = append(checked, tg)
 		}
 	}
+	if len(checked) == 0 { // it left since Find
+		return nil, fmt.Errorf("%w: %s", ErrNoBackend, t)
+	}
 	reports := make([]CheckReport, len(checked))
 	errs := make([]error, len(checked))
 	var wg sync.WaitGroup
 	for i, tg := range checked {
-		wg.Go(func() { reports[i], errs[i] = tg.checkNow(ctx) })
+		wg.Go(func() { reports[i], errs[i] = tg.checkNow(ctx, m.ended) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -202,35 +226,44 @@ func (m *Monitor) CheckNow(ctx context.Context, t Target) ([]CheckReport, error)
 	m.rebuild()
 	entries := m.Status()
 	for i, tg := range checked {
-		for j := range entries {
-			if identify(entries[j].Server) == identify(tg.server) {
-				reports[i].Entry = entries[j]
-			}
+		j := slices.IndexFunc(entries, func(e proxy.Entry) bool { return identify(e.Server) == identify(tg.server) })
+		if j < 0 {
+			return nil, tg.left()
 		}
+		reports[i].Entry = entries[j]
 	}
 	return reports, nil
 }
 
-func (t *target) checkNow(ctx context.Context) (CheckReport, error) {
+// left is the error of a check of a target that is none any more.
+func (t *target) left() error {
+	return fmt.Errorf("%w any more, or not with the same settings: %s %s", ErrNoBackend, t.server.Protocol, t.entry)
+}
+
+// checkNow has the target's watcher check it. None watches when ended is closed.
+func (t *target) checkNow(ctx context.Context, ended <-chan struct{}) (CheckReport, error) {
 	var rep CheckReport
 	o := &checkOrder{done: make(chan result, 1), trace: func(line string) {
 		if len(rep.Lines) < maxReport {
 			rep.Lines = append(rep.Lines, line)
 		}
 	}}
-	stopped := func() error {
-		return fmt.Errorf("monitor: %s %s is not checked: %w", t.server.Protocol, t.entry, ctx.Err())
-	}
-	select {
-	case t.now <- o:
-	case <-ctx.Done():
-		return rep, stopped()
-	}
-	select {
-	case r := <-o.done:
-		rep.Addr, rep.Took, rep.Err = r.addr, r.took, r.err
-		return rep, nil
-	case <-ctx.Done():
-		return CheckReport{}, stopped()
+	for orders := t.now; ; {
+		var cause error
+		select {
+		case orders <- o:
+			orders = nil
+			continue
+		case r := <-o.done:
+			rep.Addr, rep.Took, rep.Err = r.addr, r.took, r.err
+			return rep, nil
+		case <-t.gone:
+			return CheckReport{}, t.left()
+		case <-ended:
+			cause = errEnded
+		case <-ctx.Done():
+			cause = ctx.Err()
+		}
+		return CheckReport{}, fmt.Errorf("monitor: %s %s is not checked: %w", t.server.Protocol, t.entry, cause)
 	}
 }

@@ -128,22 +128,57 @@ func TestCheckConnection_Deadline(t *testing.T) {
 
 func TestCheckConnection_Bounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := asking(t, func() error { return nil })
+		m, n := asking(t, func() error { return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for i := range 3 * maxAsked {
-			if err := m.CheckConnection(ctx, server("imap", fmt.Sprintf("10.0.%d.%d", i/256, i%256), 143)); err == nil {
+		named := func(i int) *proxy.Server {
+			return server("imap", fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), 143)
+		}
+		for i := range 100_000 { // nobody waits for them, and all are under way
+			if err := m.CheckConnection(ctx, named(i)); err == nil {
 				t.Fatal("no error")
+			}
+		}
+		synctest.Wait()
+		if err := m.CheckConnection(t.Context(), named(100_000)); !errors.Is(err, errTooBusy) || n.Load() != maxFlying {
+			t.Errorf("one more: %v, %d checks run", err, n.Load())
+		}
+		if err := m.CheckConnection(t.Context(), named(0)); err != nil || n.Load() != maxFlying {
+			t.Errorf("to share one that is under way: %v after %d checks", err, n.Load())
+		}
+		m.check = (&fake{}).check
+		for i := range 4 * maxAsked { // they land within a second, so all of them are remembered
+			if err := m.CheckConnection(t.Context(), named(i)); err != nil {
+				t.Fatal(err)
 			}
 			if n := len(m.asked.flights); n > maxAsked {
 				t.Fatalf("%d answers are kept", n)
 			}
 		}
 		m.asked.stop()
-		if err := m.CheckConnection(t.Context(), server("imap", "192.0.2.1", 143)); err == nil || !strings.Contains(err.Error(), "stopped") {
+		if err := m.CheckConnection(t.Context(), named(0)); err == nil || !strings.Contains(err.Error(), "stopped") {
 			t.Errorf("after the end: %v", err)
 		}
 	})
+}
+
+// A protocol that has no check of its own is any text of a policy's.
+func TestCheckConnection_RemembersNoText(t *testing.T) {
+	m := fakeMonitor(t, &fake{}, options())
+	defer m.asked.stop()
+	for i := range 10 {
+		s := server(strings.Repeat("x", 1<<20)+fmt.Sprint(i), "192.0.2.1", 70)
+		if err := m.CheckConnection(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := 0
+	for q := range m.asked.flights {
+		size += len(q.protocol)
+	}
+	if len(m.asked.flights) != 1 || size > 100 {
+		t.Errorf("%d answers with %d bytes of protocols", len(m.asked.flights), size)
+	}
 }
 
 func TestMonitor_CheckNow(t *testing.T) {
@@ -203,4 +238,78 @@ func TestMonitor_CheckNow(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A backend that leaves while somebody waits for its check, and the end of Run:
+// who waits is told.
+func TestMonitor_CheckNow_Gone(t *testing.T) {
+	a, b, other := server("imap", "192.0.2.2", 143), server("smtp", "192.0.2.2", 25), server("imap", "192.0.2.3", 143)
+	heavier := *a
+	heavier.Weight = 7
+	tests := []struct {
+		name  string
+		delay map[int]time.Duration // of a check, by port
+		leave func(m *Monitor, stop func()) error
+	}{
+		{"while it is checked", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{b, other})
+		}},
+		{"with other settings", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{&heavier, b, other})
+		}},
+		{"when it was checked, and the other was not", map[int]time.Duration{25: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			return m.SetServers([]*proxy.Server{b, other})
+		}},
+		{"for a moment", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
+			if err := m.SetServers([]*proxy.Server{b, other}); err != nil {
+				return err
+			}
+			return m.SetServers([]*proxy.Server{a, b, other})
+		}},
+		{"at the end", map[int]time.Duration{143: 4 * time.Second}, func(_ *Monitor, stop func()) error {
+			stop()
+			return nil
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := fakeMonitor(t, &fake{}, options(a, b, other))
+				var slow atomic.Bool
+				m.check = func(ctx context.Context, s *proxy.Server, _ netip.Addr, _ func(string)) error {
+					if d := tt.delay[s.Port]; slow.Load() && d > 0 {
+						select {
+						case <-time.After(d):
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					}
+					return nil
+				}
+				stop := sync.OnceFunc(start(t, m.Run))
+				defer stop()
+				if err := m.WaitReady(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				slow.Store(true)
+				begin, done := time.Now(), make(chan struct{})
+				go func() {
+					defer close(done)
+					reports, err := m.CheckNow(t.Context(), Target{Host: "192.0.2.2"})
+					if err == nil || time.Since(begin) > 5*time.Second {
+						t.Errorf("after %s: %+v, %v", time.Since(begin), reports, err)
+					}
+				}()
+				time.Sleep(time.Second)
+				if err := tt.leave(m, stop); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-done:
+				case <-time.After(time.Minute):
+					t.Fatal("it waits for ever")
+				}
+			})
+		})
+	}
 }

@@ -45,7 +45,7 @@ func (c *census) take(s *state, was *proxy.Entry, admin proxy.Admin, now time.Ti
 		return
 	}
 	c.silent++
-	if fresh {
+	if fresh || shownUp && was.Kept && s.fellSilent() {
 		c.fell = true
 	}
 }
@@ -53,6 +53,12 @@ func (c *census) take(s *state, was *proxy.Entry, admin proxy.Admin, now time.Ti
 // fellSilent reports whether it is down, and only timeouts and the local network
 // say so.
 func (s *state) fellSilent() bool { return s.health == proxy.Down && !s.silent.IsZero() }
+
+// rises reports whether it was kept up, and its last check succeeded: it does not
+// fall then, though it takes some more to be up by its checks.
+func (s *state) rises(was *proxy.Entry) bool {
+	return s.fellSilent() && !s.failed && was != nil && was.Kept
+}
 
 // next returns the state after a census. One backend alone is no panic: of two
 // at least it can be said that they fell together. The end waits for a window in
@@ -107,5 +113,14 @@ func (m *Monitor) askOthers(t *target, now time.Time) {
 // began. A check that hangs ends the wait.
 func (m *Monitor) doubts(s *state, was *proxy.Entry, c census, now time.Time) bool {
 	return s.fellSilent() && was != nil && was.Health == proxy.Up &&
-		c.heard.Before(s.silent) && now.Before(s.since.Add(m.opt.doubtFor()))
+		c.heard.Before(s.silent) && now.Before(m.doubtEnd(s))
+}
+
+// doubtEnd is when a silent fall is believed whatever the others say.
+func (m *Monitor) doubtEnd(s *state) time.Time {
+	from := s.since
+	if s.silent.After(from) { // it fails anew
+		from = s.silent
+	}
+	return from.Add(m.opt.doubtFor())
 }

@@ -273,6 +273,29 @@ func TestPanic_SurvivesAReload(t *testing.T) {
 	})
 }
 
+// A Monitor that is made and never run, of a reload that is refused, tells nobody
+// of a panic's end; the one that runs does.
+func TestPanic_RefusedReload(t *testing.T) {
+	silence := error(&checkError{"timeout", context.DeadlineExceeded})
+	synctest.Test(t, func(t *testing.T) {
+		old, f, rec, logs, stop := panicking(t, 5, nil)
+		fail(f, silence, 0, 1, 2, 3)
+		time.Sleep(time.Minute)
+		opt := options(server("pop3", host(0), 110))
+		opt.Previous, opt.Observer, opt.Logger = old, rec, old.log
+		m := fakeMonitor(t, f, opt)
+		if over := logs.FilterMessageSnippet("panic is over").Len(); len(rec.panics) != 1 || over != 0 || len(old.Panics()) != 1 {
+			t.Errorf("%q, %d lines of its end", rec.panics, over)
+		}
+		stop()
+		defer start(t, m.Run)()
+		synctest.Wait()
+		if over := logs.FilterMessageSnippet("panic is over").Len(); fmt.Sprint(rec.panics) != "[imap true imap false]" || over != 1 {
+			t.Errorf("when it runs: %q, %d lines of its end", rec.panics, over)
+		}
+	})
+}
+
 // Hosts that an operator took down for their maintenance are no sign of anything.
 func TestPanic_OrdersDoNotCount(t *testing.T) {
 	silence := error(&checkError{"timeout", context.DeadlineExceeded})
@@ -293,4 +316,100 @@ func TestPanic_OrdersDoNotCount(t *testing.T) {
 			t.Error(s)
 		}
 	})
+}
+
+// With a rise of more than one a backend is still on its way up when the network
+// has healed and panic is over: it must not fall while its checks succeed.
+func TestPanic_EndsWhileTheyRise(t *testing.T) {
+	silence := error(&checkError{"timeout", context.DeadlineExceeded})
+	synctest.Test(t, func(t *testing.T) {
+		m, f, _, _, stop := panicking(t, 5, func(o *Options) { o.Rise = 10 })
+		defer stop()
+		fail(f, silence, 0, 1, 2, 3, 4)
+		time.Sleep(time.Minute)
+		for i := range 4 {
+			f.set(host(i), nil)
+		}
+		over := false
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			over = over || len(m.Panics()) == 0
+			if s := shows(m); strings.Contains(s[:4], "d") {
+				t.Fatalf("%s, though all but the last are well, panics: %v", s, m.Panics())
+			}
+		}
+		if s := shows(m); s != "uuuud" || !over {
+			t.Errorf("%s, panics: %v", s, m.Panics())
+		}
+	})
+	// The network breaks again, when panic is over and they are on their way up.
+	synctest.Test(t, func(t *testing.T) {
+		m, f, rec, _, stop := panicking(t, 5, func(o *Options) { o.Rise, o.Timeout = 20, time.Second })
+		defer stop()
+		for range 3 {
+			fail(f, silence, 0, 1, 2, 3, 4)
+			for range 60 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if s := shows(m); strings.Contains(s, "d") {
+					t.Fatalf("%s, panics: %v", s, m.Panics())
+				}
+			}
+			for i := range 5 {
+				f.set(host(i), nil)
+			}
+			time.Sleep(15 * time.Second)
+			synctest.Wait()
+			if s := shows(m); s != "kkkkk" || len(m.Panics()) > 0 {
+				t.Fatalf("%s, panics: %v", s, m.Panics())
+			}
+		}
+		if n := len(rec.panics); n != 6 {
+			t.Errorf("%q", rec.panics)
+		}
+	})
+	// One that fails again meanwhile, alone, has no excuse.
+	synctest.Test(t, func(t *testing.T) {
+		m, f, _, _, stop := panicking(t, 5, func(o *Options) { o.Rise = 20 })
+		defer stop()
+		fail(f, silence, 0, 1, 2, 3, 4)
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			f.set(host(i), nil)
+		}
+		time.Sleep(10 * time.Second)
+		if len(m.Panics()) > 0 {
+			t.Fatal("it goes on")
+		}
+		fail(f, silence, 2)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if s := shows(m); s != "kkdkk" {
+			t.Error(s)
+		}
+	})
+}
+
+// A check of another that ends while the doubt begins did not know of it: the
+// publisher looks again.
+func TestPanic_DoubtLooksAgain(t *testing.T) {
+	m := fakeMonitor(t, &fake{}, options(server("imap", host(0), 143), server("imap", host(1), 143)))
+	now := time.Now()
+	for i, st := range []state{
+		{health: proxy.Up, since: now, checkedAt: now},
+		{health: proxy.Up, since: now, checkedAt: now},
+		{health: proxy.Down, since: now, checkedAt: now, failed: true, silent: now.Add(time.Millisecond)},
+	} {
+		m.targets[i%2].state.Store(&st)
+		m.rebuild()
+	}
+	if s := shows(m); s != "ku" || len(m.dirty) != 1 {
+		t.Fatalf("%s, %d", s, len(m.dirty))
+	}
+	<-m.dirty
+	m.rebuild()
+	if len(m.dirty) != 0 {
+		t.Error("and again without an end")
+	}
 }

@@ -30,9 +30,10 @@ func (m *Monitor) View() *proxy.View { return m.shown.Load().view }
 
 // Status returns every backend as it is now, in the configuration's order.
 // The entries are the caller's, and their Machine is nil.
-func (m *Monitor) Status() []proxy.Entry {
+func (m *Monitor) Status() []proxy.Entry { return m.status(m.shown.Load()) }
+
+func (m *Monitor) status(sh *shown) []proxy.Entry {
 	now := time.Now()
-	sh := m.shown.Load()
 	entries := make([]proxy.Entry, len(sh.targets))
 	for i, t := range sh.targets {
 		s, e := t.state.Load(), sh.view.Entries[i]
@@ -132,7 +133,7 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 		e, s, was := &entries[i], states[i], t.seen.Load()
 		p := panics[t.server.Protocol]
 		doubt := !p.on && m.doubts(s, was, counts[t.server.Protocol], now)
-		if e.Health != proxy.Down || !doubt && !p.keeps(s, was, now, window) {
+		if e.Health != proxy.Down || !doubt && !s.rises(was) && !p.keeps(s, was, now, window) {
 			continue
 		}
 		doubting = doubting || doubt
@@ -142,7 +143,9 @@ func (m *Monitor) compose(before map[string]panicState, targets []*target, now t
 		}
 	}
 	standBy(entries, targets, orders)
-	m.doubting.Store(doubting)
+	if !m.doubting.Swap(doubting) && doubting {
+		signal(m.dirty) // a check that ended meanwhile did not
+	}
 	return entries, panics
 }
 
@@ -155,6 +158,7 @@ func (m *Monitor) rebuild() {
 	targets, _ := m.inventory()
 	entries, panics := m.compose(old.panics, targets, time.Now())
 	if old.says(entries, targets, panics) {
+		m.tellPanics(panics)
 		return
 	}
 	from := make([]proxy.Health, len(targets))
@@ -170,7 +174,7 @@ func (m *Monitor) rebuild() {
 			m.opt.Observer.Transition(e.Server, from[i], e.Health)
 		}
 	}
-	m.tellPanics(old.panics, panics)
+	m.tellPanics(panics)
 }
 
 // show makes a view of entries and shows it. The caller holds m.publishing.
@@ -212,7 +216,11 @@ func (m *Monitor) logTransition(e *proxy.Entry, from proxy.Health) {
 	m.log.Warn("backend health", append(fields, zap.String("error", e.LastError))...)
 }
 
-func (m *Monitor) tellPanics(old, fresh map[string]panicState) {
+// tellPanics tells of panics that nobody knows of yet, or that are over. The
+// caller holds m.publishing.
+func (m *Monitor) tellPanics(fresh map[string]panicState) {
+	old := m.told
+	m.told = fresh
 	for protocol, p := range fresh {
 		if !old[protocol].on {
 			m.log.Error("panic: too many backends fall by timeouts or errors of the local network, the last good set is kept",
@@ -260,7 +268,7 @@ func (m *Monitor) untilClock() time.Duration {
 			continue
 		}
 		if s.fellSilent() && m.doubting.Load() {
-			first = min(first, max(s.since.Add(m.opt.doubtFor()).Sub(now), publishGap))
+			first = min(first, max(m.doubtEnd(s).Sub(now), publishGap))
 		}
 		if left := s.checkedAt.Add(m.rule.staleAfter).Sub(now); left > 0 {
 			first = min(first, left)

@@ -86,3 +86,47 @@ func TestStandBy_HostIsDown(t *testing.T) {
 		}
 	})
 }
+
+// What an order would do is what it does, to those who stand by too.
+func TestPreview(t *testing.T) {
+	a := memoryAdmin(t)
+	opt := options()
+	for i, priority := range []int{10, 20, 30} {
+		s := server("imap", host(i), 143)
+		s.SRV, s.Priority = "_imap._tcp.example.org", priority
+		opt.Servers = append(opt.Servers, s)
+	}
+	opt.Admin = a
+	m := fakeMonitor(t, &fake{}, opt)
+	for _, tg := range m.targets {
+		now := time.Now()
+		tg.state.Store(&state{health: proxy.Up, since: now, checkedAt: now})
+	}
+	show := func(entries []proxy.Entry) string {
+		proxy.NewView(entries)
+		var words []string
+		for i := range entries {
+			takes, _ := entries[i].Takes()
+			words = append(words, fmt.Sprint(entries[i].Admin, " ", takes, " ", entries[i].Weight))
+		}
+		return strings.Join(words, ", ")
+	}
+	m.rebuild()
+	for _, tt := range []struct{ order, want string }{
+		{"down " + host(0), "down none 100, up all 100, up own 0"},
+		{"7 " + host(2), "down none 100, up all 100, up all 7"},
+		{"drain " + host(1), "down none 100, drain own 100, up all 7"},
+		{"up " + host(0), "up all 100, drain own 0, up all 7"},
+	} {
+		before := m.Status()
+		would := show(m.Preview(changeOf(t, tt.order)))
+		if show(before) != show(m.Status()) {
+			t.Fatalf("%s: it was done", tt.order)
+		}
+		give(t, a, tt.order+"\n")
+		m.rebuild()
+		if did := show(m.Status()); would != tt.want || did != tt.want {
+			t.Errorf("%s: it would %s, it does %s\nwant %s", tt.order, would, did, tt.want)
+		}
+	}
+}

@@ -23,10 +23,11 @@ type target struct {
 	// check come before its time.
 	now  chan *checkOrder
 	soon chan struct{}
+	gone chan struct{} // closed when it is no target any more
 }
 
 func newTarget(s *proxy.Server) *target {
-	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1)}
+	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1), gone: make(chan struct{})}
 	t.machine = proxy.CanonicalHost(s.Host)
 	t.entry = proxy.HostPort(t.machine, s.Port)
 	st := &state{}
@@ -45,7 +46,8 @@ type state struct {
 	streak int          // results in a row that contradict health
 	failed bool         // the last check failed
 	// silent is not zero when it was up, and all checks that failed since then did
-	// so as a broken local network makes it: the end of the first of these.
+	// so as a broken local network makes it: the end of the first of these, or of
+	// the first after one that succeeded.
 	silent    time.Time
 	checkedAt time.Time // end of the last check
 	took      time.Duration
@@ -82,7 +84,7 @@ func (s *state) next(r result, by rule) *state {
 		switch {
 		case !isSilence(r.err):
 			n.silent = time.Time{}
-		case was == proxy.Up && s.streak == 0:
+		case was == proxy.Up && s.streak == 0, s.fellSilent() && !s.failed:
 			n.silent = r.at
 		}
 	}

@@ -144,10 +144,12 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	a.store.SetLimits(cfg.Affinity.Expire, cfg.Affinity.MaxEntries)
 	a.slots.resize(cfg.Limits.Connections)
 	g.changed = func() {
-		if a.gen.Load() == g {
-			a.metrics.SetInventory(g.monitor.Status())
-		}
+		a.metrics.SetInventory(func() (control.Inventory, bool) { return g.inventory(), a.gen.Load() == g })
 	}
+	if old != nil {
+		old.reports.over.Store(true)
+	}
+	a.metrics.SetInventory(func() (control.Inventory, bool) { return g.inventory(), true })
 	g.start()
 	g.inits.prepare(a.policy.cache)
 	a.metrics.SetPolicies(g.filters)

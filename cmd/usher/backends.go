@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -105,10 +106,9 @@ func (a *app) Order(ctx context.Context, o control.BackendOrder) (control.Backen
 		}
 		a.log.Info("order", fields...)
 	}
-	before := g.monitor.Status()
-	after := slices.Clone(before)
+	after := g.monitor.Status()
 	if o.DryRun {
-		g.monitor.Preview(after, c)
+		after = g.monitor.Preview(c)
 	}
 	ans := control.BackendAnswer{Target: t.String(), DryRun: o.DryRun, Users: a.store.Assigned(t.Host)}
 	for _, b := range a.backends(g, after) {
@@ -165,6 +165,41 @@ func (a *app) CheckBackend(ctx context.Context, target string) ([]control.CheckR
 		out[i] = c
 	}
 	return out, nil
+}
+
+// inventory is what the metrics are of.
+func (g *generation) inventory() control.Inventory {
+	inv := control.Inventory{Entries: g.monitor.Status()}
+	for _, p := range g.monitor.Panics() {
+		inv.Panics = append(inv.Panics, p.Protocol)
+	}
+	return inv
+}
+
+// reports pass on to the metrics what a generation's checks find out, until the
+// next one stands: the old one's go on while requests need it. It implements
+// monitor.Observer.
+type reports struct {
+	to   *control.Metrics
+	over atomic.Bool
+}
+
+func (r *reports) CheckDone(s *proxy.Server, took time.Duration, err error) {
+	if !r.over.Load() {
+		r.to.CheckDone(s, took, err)
+	}
+}
+
+func (r *reports) Transition(s *proxy.Server, from, to proxy.Health) {
+	if !r.over.Load() {
+		r.to.Transition(s, from, to)
+	}
+}
+
+func (r *reports) Panic(protocol string, on bool) {
+	if !r.over.Load() {
+		r.to.Panic(protocol, on)
+	}
 }
 
 // panics are the protocols whose last good set is kept.

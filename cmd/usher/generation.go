@@ -45,6 +45,7 @@ type generation struct {
 	lua      *luabridge.Director
 	redis    *modules.Redis // of policies; nil: they reach no network
 	monitor  *monitor.Monitor
+	reports  *reports
 	resolver *monitor.Resolver
 	expander *monitor.Expander
 	kickers  []moves.Kicker
@@ -216,11 +217,12 @@ func serversOf(cfg *config.Config) []*proxy.Server {
 
 func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
 	m := &cfg.Monitoring
+	g.reports = &reports{to: p.metrics}
 	expanderOpt := monitor.ExpanderOptions{Logger: p.log, OnChange: g.takeInventory}
 	resolverOpt := monitor.ResolverOptions{Logger: p.log}
 	opt := monitor.Options{
 		Interval: m.Interval, Retry: m.Retry, Timeout: m.Timeout,
-		Rise: m.Rise, Fall: m.Fall, PanicThreshold: m.PanicThreshold, Logger: p.log, Observer: p.metrics,
+		Rise: m.Rise, Fall: m.Fall, PanicThreshold: m.PanicThreshold, Logger: p.log, Observer: g.reports,
 	}
 	if previous != nil {
 		expanderOpt.Previous, resolverOpt.Previous, opt.Previous = previous.expander, previous.resolver, previous.monitor

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"usher/proxy"
+)
+
+// While requests keep an old configuration alive, the metrics are the new one's
+// alone: nothing is counted twice, and of backends that are gone nothing stays.
+func TestReload_MetricsAreTheNewOnes(t *testing.T) {
+	var backends []net.Listener
+	for _, addr := range []string{"127.0.0.2:0", "127.0.0.3:0"} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		backends = append(backends, l)
+	}
+	dir := shortDir(t)
+	site := func(n int) string {
+		yaml := fmt.Sprintf(`nginx: {listeners: [{address: "unix:%s"}]}
+control: {address: "", http: ""}
+state_dir: %s
+backend_server_monitoring:
+  interval: 20ms
+  retry: 20ms
+  fall: 1
+  backend_servers:
+`, filepath.Join(dir, "n.sock"), filepath.Join(dir, "state"))
+		for _, l := range backends[:n] {
+			a := l.Addr().(*net.TCPAddr)
+			yaml += fmt.Sprintf("    - {protocol: imap, host: %s, port: %d}\n", a.IP, a.Port)
+		}
+		return yaml
+	}
+	metrics := func(a *app) string {
+		w := httptest.NewRecorder()
+		a.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return w.Body.String()
+	}
+	a := runApp(t, dir, site(2))
+	old := a.gen.Load()
+	if err := old.monitor.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old.inFlight.Add(1) // a request that takes long
+	defer old.inFlight.Add(-1)
+	write(t, a.source, site(1))
+	if err := a.Reload(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := backends[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	series := fmt.Sprintf(`{backend="%s",protocol="imap"}`, backends[0].Addr())
+	down := func(g *generation) bool { return g.monitor.View().Entries[0].Health == proxy.Down }
+	told := func() bool { return strings.Contains(metrics(a), "usher_backend_up"+series+" 0\n") }
+	for end := time.Now().Add(10 * time.Second); !down(old) || !down(a.gen.Load()) || !told(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not fall")
+		}
+	}
+	text := metrics(a)
+	if want := "usher_backend_transitions_total" + series + " 2\n"; !strings.Contains(text, want) {
+		t.Errorf("missing: %s", want)
+	}
+	if strings.Contains(text, backends[1].Addr().String()) {
+		t.Error("the backend that is gone stays")
+	}
+}
