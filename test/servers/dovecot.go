@@ -50,8 +50,12 @@ func (u Users) names() []string {
 	return names
 }
 
-// DoveadmPassword is what the doveadm servers of all instances ask for.
-const DoveadmPassword = "doveadm of the tests"
+// DoveadmPassword is what the doveadm servers of all instances ask for, DoveadmKey
+// what their HTTP API does.
+const (
+	DoveadmPassword = "doveadm of the tests"
+	DoveadmKey      = "key of the tests"
+)
 
 // LoginProtocols are those of a Dovecot that users log in by.
 var LoginProtocols = []string{"imap", "pop3", "submission", "sieve"}
@@ -60,7 +64,7 @@ var LoginProtocols = []string{"imap", "pop3", "submission", "sieve"}
 type Dovecot struct {
 	*Process
 	Base string            // base_dir
-	Addr map[string]string // ip:port of each of LoginProtocols, of lmtp and of doveadm
+	Addr map[string]string // ip:port of each of LoginProtocols, of lmtp, doveadm and doveadm_http
 
 	name string
 	conf string // path of its configuration
@@ -135,7 +139,7 @@ func (d *dialect) start(t testing.TB, template string, c *dovecotConf) *Dovecot 
 	if c.Port == nil {
 		c.Port = map[string]int{}
 	}
-	for _, protocol := range append([]string{"lmtp", "doveadm"}, LoginProtocols...) {
+	for _, protocol := range append([]string{"lmtp", "doveadm", "doveadm_http"}, LoginProtocols...) {
 		if c.Port[protocol] == 0 {
 			c.Port[protocol] = Port(t, c.IP)
 		}

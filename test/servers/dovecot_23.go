@@ -68,6 +68,9 @@ service doveadm {
   inet_listener {
     port = {{.Port.doveadm}}
   }
+  inet_listener http {
+    port = {{.Port.doveadm_http}}
+  }
 }
 {{end}}
 
@@ -77,6 +80,7 @@ service doveadm {
 login_greeting = backend {{.IP}}
 login_trusted_networks = 127.0.0.0/8
 doveadm_password = ` + DoveadmPassword + `
+doveadm_api_key = ` + DoveadmKey + `
 postmaster_address = postmaster@example.org
 submission_relay_host = {{.IP}}
 submission_relay_port = {{.Relay}}
@@ -234,6 +238,7 @@ service anvil {
 {{define "site"}}
 {{template "doveadm and lmtp" .}}
 doveadm_password = ` + DoveadmPassword + `
+doveadm_api_key = ` + DoveadmKey + `
 service auth {
   unix_listener usher-userdb {
     user = root
