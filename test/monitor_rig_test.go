@@ -37,15 +37,21 @@ var newcomers = func() servers.Users {
 func newcomer(n int) string { return fmt.Sprintf("newcomer-%d@example.org", n) }
 
 // startWatcher runs usher with these entries of backend_servers, each a line of
-// YAML, and these lines of backend_server_monitoring. cert, if it is one, is the
-// system's only root. Newcomers may log in.
+// YAML, and these lines of backend_server_monitoring. roots, if not nil, are
+// the system's only ones. Newcomers may log in.
 func startWatcher(t *testing.T, roots *servers.Certificate, settings string, entries ...string) *watcher {
+	t.Helper()
+	return startWatcherWith(t, nil, roots, settings, entries...)
+}
+
+// startWatcherWith is startWatcher with a DNS that usher asks.
+func startWatcherWith(t *testing.T, dns *servers.DNS, roots *servers.Certificate, settings string, entries ...string) *watcher {
 	t.Helper()
 	w := &watcher{authHTTP: servers.Addr(t, "127.0.0.1")}
 	t.Cleanup(w.http.CloseIdleConnections)
-	env := []string{}
+	o := servers.UsherOptions{DNS: dns}
 	if roots != nil {
-		env = append(env, "SSL_CERT_FILE="+roots.CertFile, "SSL_CERT_DIR=/nonexistent")
+		o.Env = append(o.Env, "SSL_CERT_FILE="+roots.CertFile, "SSL_CERT_DIR=/nonexistent")
 	}
 	var yaml strings.Builder
 	fmt.Fprintf(&yaml, `failure_delay: 0s
@@ -60,7 +66,7 @@ backend_server_monitoring:
 	for _, e := range entries {
 		yaml.WriteString("    - " + e + "\n")
 	}
-	w.Usher = servers.StartUsherWith(t, env, yaml.String())
+	w.Usher = servers.StartUsherWith(t, o, yaml.String())
 	w.api = control.NewClient(strings.TrimPrefix(w.Control, "unix:"))
 	return w
 }
