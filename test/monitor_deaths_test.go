@@ -33,14 +33,14 @@ func TestMonitor_Deaths(t *testing.T) {
 	}
 	deaths := []death{
 		{"killed", killed.Addr["imap"], `^connection refused$`, func() { killed.Kill() }, func() { killed.Start(t) }},
-		{"stopped", stopped.Addr["imap"], `^timeout after 1s \(greeting\)$`, func() { stopped.Pause(t) }, func() { stopped.Resume() }},
+		{"stopped", stopped.Addr["imap"], `^timeout after 3s \(greeting\)$`, func() { stopped.Pause(t) }, func() { stopped.Resume() }},
 	}
 	for i, d := range []struct {
 		name, why string
 		mode      servers.GateMode
 	}{
-		{"silent", `^timeout after 1s \(greeting\)$`, servers.GateSilent},
-		{"drips", `^timeout after 1s \(greeting\)$`, servers.GateDrips},
+		{"silent", `^timeout after 3s \(greeting\)$`, servers.GateSilent},
+		{"drips", `^timeout after 3s \(greeting\)$`, servers.GateDrips},
 		{"resets", `^connection reset by peer \((connect|greeting)\)$`, servers.GateResets},
 		{"closes", `^connection closed by server \(greeting\)$`, servers.GateCloses},
 	} {
@@ -75,7 +75,8 @@ func TestMonitor_Deaths(t *testing.T) {
 		deaths = append(deaths, death{d.name, gate.Addr, d.why, func() { gate.Show(d.cert(ip)) }, func() { gate.Show(good) }})
 	}
 
-	w := startWatcher(t, ca.Certificate, soon, entries...)
+	w := startWatcher(t, ca.Certificate, patient, entries...)
+	w.allUp(t)
 	for _, b := range w.status(t).Backends {
 		if b.Check != "up" || b.Takes != "all" || b.Error != "" {
 			t.Fatalf("%s at the start: %s, %q", b.Backend, b.Check, b.Error)

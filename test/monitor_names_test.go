@@ -26,7 +26,7 @@ func TestMonitor_Names(t *testing.T) {
 		record(10, 60, "a"), record(10, 30, "b"))
 	const user = "quoted@example.org"
 	login := as(user, monitored[user])
-	w := startWatcherWith(t, dns, ca.Certificate, soon,
+	w := startWatcherWith(t, dns, ca.Certificate, patient,
 		entry("imap", "mail.example.org", secure, "tls: true", login),
 		fmt.Sprintf("{protocol: imap, srv: %s, %s}", srv, login))
 	// shows compares all backends of status with lines like `HOST ADDRESS WEIGHT`.
@@ -54,6 +54,7 @@ func TestMonitor_Names(t *testing.T) {
 			return true
 		})
 	}
+	w.allUp(t)
 	shows("mail.example.org 127.0.0.2 100", "a.example.org 127.0.0.3 100", "b.example.org 127.0.0.4 50")
 
 	from := w.Log.Len()
