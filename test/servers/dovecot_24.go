@@ -148,6 +148,9 @@ service submission-login {
   inet_listener submission {
     port = 0
   }
+  inet_listener submissions {
+    port = 0
+  }
 {{range .Listeners.submission}}  inet_listener submission-{{.Mode}} {
     port = {{.Port}}
     ssl = {{.TLS}}
