@@ -225,9 +225,10 @@ func (w *watcher) tellsNobody(t *testing.T, users servers.Users, texts ...string
 
 // Settings of backend_server_monitoring. The timeouts are for a busy machine.
 const (
-	// soon has backends die soon. patient waits longer for those that are slow.
+	// soon has backends die soon. patient and steady wait longer for those that are slow.
 	soon    = "  interval: 1s\n  retry: 200ms\n  timeout: 1s\n  fall: 2\n"
 	patient = "  interval: 1s\n  retry: 200ms\n  timeout: 3s\n  fall: 2\n"
+	steady  = "  interval: 1s\n  retry: 200ms\n  timeout: 15s\n  fall: 2\n"
 	// once is for tests that look at a single check of each backend.
 	once = "  interval: 10m\n  retry: 10m\n  timeout: 15s\n  fall: 1\n"
 )

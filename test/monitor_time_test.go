@@ -14,14 +14,13 @@ import (
 // entries for all.
 func fleet(t *testing.T, size int) (byAddr map[string]*servers.Dovecot, addrs, entries []string) {
 	t.Helper()
-	const user = "quoted@example.org"
 	byAddr = map[string]*servers.Dovecot{}
 	for i := range size {
 		d := servers.StartDovecotBackend(t, fmt.Sprintf("127.0.0.%d", 2+i), monitored, nil)
 		t.Cleanup(func() { d.Kill() }) // or each takes a second to end
 		byAddr[d.Addr["imap"]] = d
 		addrs = append(addrs, d.Addr["imap"])
-		entries = append(entries, entryAt(t, "imap", d.Addr["imap"], as(user, monitored[user])))
+		entries = append(entries, entryAt(t, "imap", d.Addr["imap"], "deep_check: true"))
 	}
 	return byAddr, addrs, entries
 }

@@ -119,6 +119,7 @@ auth_username_chars =
 mail_max_userip_connections = 0
 haproxy_trusted_networks = 127.0.0.0/8
 service imap-login {
+  restart_request_count = unlimited
   inet_listener imap {
     port = 0
   }
@@ -132,6 +133,7 @@ service imap-login {
   }
 {{end}}}
 service pop3-login {
+  restart_request_count = unlimited
   inet_listener pop3 {
     port = 0
   }
@@ -145,6 +147,7 @@ service pop3-login {
   }
 {{end}}}
 service submission-login {
+  restart_request_count = unlimited
   inet_listener submission {
     port = 0
   }
@@ -158,6 +161,7 @@ service submission-login {
   }
 {{end}}}
 service managesieve-login {
+  restart_request_count = unlimited
   inet_listener sieve {
     port = 0
   }
