@@ -37,15 +37,21 @@ var newcomers = func() servers.Users {
 func newcomer(n int) string { return fmt.Sprintf("newcomer-%d@example.org", n) }
 
 // startWatcher runs usher with these entries of backend_servers, each a line of
-// YAML, and these lines of backend_server_monitoring. cert, if it is one, is the
-// system's only root. Newcomers may log in.
+// YAML, and these lines of backend_server_monitoring. roots, if not nil, are
+// the system's only ones. Newcomers may log in.
 func startWatcher(t *testing.T, roots *servers.Certificate, settings string, entries ...string) *watcher {
+	t.Helper()
+	return startWatcherWith(t, nil, roots, settings, entries...)
+}
+
+// startWatcherWith is startWatcher with a DNS that usher asks.
+func startWatcherWith(t *testing.T, dns *servers.DNS, roots *servers.Certificate, settings string, entries ...string) *watcher {
 	t.Helper()
 	w := &watcher{authHTTP: servers.Addr(t, "127.0.0.1")}
 	t.Cleanup(w.http.CloseIdleConnections)
-	env := []string{}
+	o := servers.UsherOptions{DNS: dns}
 	if roots != nil {
-		env = append(env, "SSL_CERT_FILE="+roots.CertFile, "SSL_CERT_DIR=/nonexistent")
+		o.Env = append(o.Env, "SSL_CERT_FILE="+roots.CertFile, "SSL_CERT_DIR=/nonexistent")
 	}
 	var yaml strings.Builder
 	fmt.Fprintf(&yaml, `failure_delay: 0s
@@ -60,7 +66,7 @@ backend_server_monitoring:
 	for _, e := range entries {
 		yaml.WriteString("    - " + e + "\n")
 	}
-	w.Usher = servers.StartUsherWith(t, env, yaml.String())
+	w.Usher = servers.StartUsherWith(t, o, yaml.String())
 	w.api = control.NewClient(strings.TrimPrefix(w.Control, "unix:"))
 	return w
 }
@@ -118,9 +124,27 @@ func (w *watcher) checked(t *testing.T, target string) (reports map[string]contr
 	return reports, exit
 }
 
-// login asks, as nginx does for an IMAP login, where to take a newcomer, and
-// returns ip:port.
+// allUp waits until every backend is.
+func (w *watcher) allUp(t *testing.T) {
+	t.Helper()
+	for _, b := range w.status(t).Backends {
+		w.becomes(t, 0, b.Backend, "up")
+	}
+}
+
+// login asks where to take a newcomer, and returns ip:port.
 func (w *watcher) login(t *testing.T, user string) string {
+	t.Helper()
+	at, status := w.tryLogin(t, user)
+	if status != "OK" {
+		t.Fatalf("login of %s: %s", user, status)
+	}
+	return at
+}
+
+// tryLogin asks, as nginx does for an IMAP login, where to take a newcomer. It
+// returns ip:port, or another status than OK.
+func (w *watcher) tryLogin(t *testing.T, user string) (at, status string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+w.authHTTP+"/auth", nil)
 	if err != nil {
@@ -137,10 +161,7 @@ func (w *watcher) login(t *testing.T, user string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if status := resp.Header.Get("Auth-Status"); status != "OK" {
-		t.Fatalf("login of %s: %s", user, status)
-	}
-	return net.JoinHostPort(resp.Header.Get("Auth-Server"), resp.Header.Get("Auth-Port"))
+	return net.JoinHostPort(resp.Header.Get("Auth-Server"), resp.Header.Get("Auth-Port")), resp.Header.Get("Auth-Status")
 }
 
 // newUsers returns as many newcomers who would be taken to that backend if they logged
@@ -202,11 +223,15 @@ func (w *watcher) tellsNobody(t *testing.T, users servers.Users, texts ...string
 	}
 }
 
-// soon is a setting of monitoring for tests in which backends die.
-const soon = "  interval: 1s\n  retry: 200ms\n  timeout: 3s\n  fall: 2\n"
-
-// once is one for tests that look at a single check of each backend.
-const once = "  interval: 10m\n  retry: 10m\n  timeout: 10s\n  fall: 1\n"
+// Settings of backend_server_monitoring. The timeouts are for a busy machine.
+const (
+	// soon has backends die soon. patient and steady wait longer for those that are slow.
+	soon    = "  interval: 1s\n  retry: 200ms\n  timeout: 1s\n  fall: 2\n"
+	patient = "  interval: 1s\n  retry: 200ms\n  timeout: 3s\n  fall: 2\n"
+	steady  = "  interval: 1s\n  retry: 200ms\n  timeout: 15s\n  fall: 2\n"
+	// once is for tests that look at a single check of each backend.
+	once = "  interval: 10m\n  retry: 10m\n  timeout: 15s\n  fall: 1\n"
+)
 
 // anHour is how long certificates of the tests are good.
 func anHour() time.Time { return time.Now().Add(time.Hour) }

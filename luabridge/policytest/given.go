@@ -36,7 +36,9 @@ var plainKeys = map[string]func(s *suite, v lua.LValue) (any, error){
 
 // namedKeys are those that have a value for each of several names.
 var namedKeys = map[string]func(v lua.LValue) (any, error){
-	"health":   func(v lua.LValue) (any, error) { return oneOf("up", "down", "checking", "unknown", "stale", "drain")(nil, v) },
+	"health": func(v lua.LValue) (any, error) {
+		return oneOf("up", "down", "checking", "unknown", "stale", "drain")(nil, v)
+	},
 	"assigned": func(v lua.LValue) (any, error) { return readText(v) },
 	"env":      func(v lua.LValue) (any, error) { return readText(v) },
 	"maps":     readMap,

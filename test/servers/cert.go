@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A Certificate is one for a few loopback addresses: self-signed, or signed by an
-// Authority.
+// A Certificate is one for a few loopback addresses, or for names: self-signed, or
+// signed by an Authority.
 type Certificate struct {
 	CertFile, KeyFile string
 	Pool              *x509.CertPool // trusts it
@@ -48,23 +48,28 @@ func NewAuthority(t testing.TB, name string) *Authority {
 	return &Authority{NewNamedCertificate(t, name)}
 }
 
-// Issue makes a certificate for ips that is valid until that time.
-func (a *Authority) Issue(t testing.TB, until time.Time, ips ...string) *Certificate {
+// Issue makes a certificate for hosts, addresses or names, that is valid until
+// that time.
+func (a *Authority) Issue(t testing.TB, until time.Time, hosts ...string) *Certificate {
 	t.Helper()
-	tmpl := template509("server", ips)
+	tmpl := template509("server", hosts)
 	tmpl.NotBefore, tmpl.NotAfter = until.Add(-2*time.Hour), until
 	return newCertificate(t, tmpl, a)
 }
 
-func template509(name string, ips []string) *x509.Certificate {
+func template509(name string, hosts []string) *x509.Certificate {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
 	}
-	for _, ip := range ips {
-		tmpl.IPAddresses = append(tmpl.IPAddresses, net.ParseIP(ip))
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, host)
+		}
 	}
 	return tmpl
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ const (
 	dnsTTLDefault = 60
 )
 
-// A DNS is a name server, by UDP and TCP on one port of 127.0.0.1, whose records
+// A DNS is a name server, by UDP and TCP on one port of loopback, whose records
 // and moods a test changes as it goes.
 type DNS struct {
 	Addr string // ip:port
@@ -57,7 +58,27 @@ type DNS struct {
 // rest of the line is the text).
 func StartDNS(t testing.TB, records ...string) *DNS {
 	t.Helper()
-	d := &DNS{Addr: Addr(t, "127.0.0.1"), records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}}
+	return startDNS(t, Addr(t, "127.0.0.1"), records...)
+}
+
+// StartSystemDNS runs one that can be the system's: those have port 53. Where
+// that is not allowed, or taken, the test is skipped.
+func StartSystemDNS(t testing.TB, records ...string) *DNS {
+	t.Helper()
+	addr := fmt.Sprintf("127.53.%d.%d:53", os.Getpid()/250%250, os.Getpid()%250+1)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return startDNS(t, addr, records...)
+}
+
+func startDNS(t testing.TB, addr string, records ...string) *DNS {
+	t.Helper()
+	d := &DNS{Addr: addr, records: map[dnsmessage.Question][]dnsmessage.Resource{}, names: map[string]int{}, modes: map[string]DNSMode{}}
 	d.Set(t, records...)
 	d.Start(t)
 	t.Cleanup(d.Close)

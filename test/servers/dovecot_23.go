@@ -114,6 +114,7 @@ auth_username_chars =
 mail_max_userip_connections = 0
 haproxy_trusted_networks = 127.0.0.0/8
 service imap-login {
+  service_count = 0
   inet_listener imap {
     port = 0
   }
@@ -127,6 +128,7 @@ service imap-login {
   }
 {{end}}}
 service pop3-login {
+  service_count = 0
   inet_listener pop3 {
     port = 0
   }
@@ -140,6 +142,7 @@ service pop3-login {
   }
 {{end}}}
 service submission-login {
+  service_count = 0
   inet_listener submission {
     port = 0
   }
@@ -150,6 +153,7 @@ service submission-login {
   }
 {{end}}}
 service managesieve-login {
+  service_count = 0
   inet_listener sieve {
     port = 0
   }

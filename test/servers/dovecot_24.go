@@ -123,6 +123,7 @@ auth_username_chars =
 mail_max_userip_connections = 0
 haproxy_trusted_networks = 127.0.0.0/8
 service imap-login {
+  restart_request_count = unlimited
   inet_listener imap {
     port = 0
   }
@@ -136,6 +137,7 @@ service imap-login {
   }
 {{end}}}
 service pop3-login {
+  restart_request_count = unlimited
   inet_listener pop3 {
     port = 0
   }
@@ -149,7 +151,11 @@ service pop3-login {
   }
 {{end}}}
 service submission-login {
+  restart_request_count = unlimited
   inet_listener submission {
+    port = 0
+  }
+  inet_listener submissions {
     port = 0
   }
 {{range .Listeners.submission}}  inet_listener submission-{{.Mode}} {
@@ -159,6 +165,7 @@ service submission-login {
   }
 {{end}}}
 service managesieve-login {
+  restart_request_count = unlimited
   inet_listener sieve {
     port = 0
   }

@@ -132,7 +132,11 @@ func (g *Gate) serve(tcp *net.TCPConn) {
 	}
 	var client net.Conn = tcp
 	if cert != nil {
-		client = tls.Server(tcp, &tls.Config{Certificates: []tls.Certificate{*cert}})
+		secure := tls.Server(tcp, &tls.Config{Certificates: []tls.Certificate{*cert}})
+		if secure.Handshake() != nil {
+			return
+		}
+		client = secure
 	}
 	server, err := net.DialTimeout("tcp", g.target, patience)
 	if err != nil || !g.register(server) {

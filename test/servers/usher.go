@@ -25,6 +25,7 @@ type Usher struct {
 
 	common  string   // the part of the configuration that Reconfigure keeps
 	env     []string // beside the test's own
+	dns     string   // path of its own /etc/resolv.conf
 	sockets *Sockets // handed over at each start
 }
 
@@ -38,14 +39,24 @@ func StartUsher(t testing.TB, yaml string, args ...string) *Usher {
 	return u
 }
 
-// StartUsherWith is StartUsher with more variables in its environment, each
-// NAME=value, and with everything in its log.
-func StartUsherWith(t testing.TB, env []string, yaml string) *Usher {
+// UsherOptions are what StartUsherWith can do besides.
+type UsherOptions struct {
+	Env []string // more variables, each NAME=value
+	DNS *DNS     // of StartSystemDNS: the system's own for usher alone
+}
+
+// StartUsherWith is StartUsher with more options, and with everything in its log.
+func StartUsherWith(t testing.TB, o UsherOptions, yaml string) *Usher {
 	t.Helper()
 	u := newUsher(t, yaml)
 	u.common = strings.Replace(u.common, "level: info", "level: debug", 1)
 	u.Reconfigure(t, yaml)
-	u.env = env
+	u.env = o.Env
+	if o.DNS != nil {
+		host, _ := splitAddr(t, o.DNS.Addr)
+		u.dns = WriteFile(t, "nameserver "+host+"\noptions timeout:1 attempts:1\n", filepath.Dir(u.Config), "resolv.conf")
+		needMounts(t)
+	}
 	u.start(t)
 	return u
 }
@@ -71,6 +82,9 @@ control:
 func (u *Usher) start(t testing.TB, args ...string) {
 	t.Helper()
 	cmd := exec.Command(Binary(t), append([]string{"serve", "-c", u.Config}, args...)...)
+	if u.dns != "" {
+		cmd = withResolvConf(u.dns, cmd)
+	}
 	if u.sockets != nil {
 		u.sockets.handOver(cmd)
 	}
