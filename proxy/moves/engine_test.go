@@ -13,12 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"usher/proxy/affinity"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A site is a store, sessions that End ends, and what happened, in order.
 type site struct {
