@@ -74,7 +74,7 @@ func parseAdmin(line string) (*adminRequest, error) {
 		r.field, r.user = arg(args, 0), arg(args, 1)
 		ok = proxy.ValidUser(r.field) == nil && proxy.ValidUser(r.user) == nil
 	case "DIRECTOR-ADD", "DIRECTOR-REMOVE":
-		ok = r.parseHost(arg(args, 0)) && (len(args) < 2 || parsePort(args[1]) != 0)
+		ok = r.parseAddr(arg(args, 0)) && (len(args) < 2 || parsePort(args[1]) != 0)
 	default:
 		return nil, errAdminVerb
 	}
@@ -91,19 +91,24 @@ func arg(args []string, i int) string {
 	return ""
 }
 
-// parseHost takes an address, in brackets or not, and since answers have the names
-// of hosts without one, a name.
+// parseHost takes an address or, since answers have the names of hosts without one,
+// a name.
 func (r *adminRequest) parseHost(s string) bool {
-	bare := s
+	if r.parseAddr(s) {
+		return true
+	}
+	r.host = s
+	return proxy.ValidHost(s)
+}
+
+// parseAddr takes an address, in brackets or not.
+func (r *adminRequest) parseAddr(s string) bool {
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		bare = s[1 : len(s)-1]
+		s = s[1 : len(s)-1]
 	}
-	if a, err := netip.ParseAddr(bare); err == nil {
-		r.host = a.Unmap().String()
-	} else {
-		r.host = s
-	}
-	return proxy.ValidHost(r.host)
+	a, err := netip.ParseAddr(s)
+	r.host = a.Unmap().String()
+	return err == nil && proxy.ValidHost(r.host)
 }
 
 func (r *adminRequest) parseHostOrAll(s string) bool { return s == "" || r.parseHost(s) }

@@ -257,7 +257,7 @@ func TestDirectorAdmin_BadRequests(t *testing.T) {
 		"USER-LIST\tx", "USER-LOOKUP", "USER-LOOKUP\ta\x01nb\t", "USER-LOOKUP\ta\t\x01t", "USER-LOOKUP\t" + strings.Repeat("x", 5000),
 		"USER-MOVE", "USER-MOVE\t1", "USER-MOVE\t1\t", "USER-MOVE\t\t192.0.2.10",
 		"USER-KICK", "USER-KICK\ta\x010b", "USER-KICK-ALT", "USER-KICK-ALT\tfield",
-		"DIRECTOR-ADD", "DIRECTOR-ADD\t192.0.2.2\t0", "DIRECTOR-ADD\t192.0.2.2\t70000",
+		"DIRECTOR-ADD", "DIRECTOR-ADD\tlost.example.org", "DIRECTOR-ADD\t192.0.2.2\t0", "DIRECTOR-ADD\t192.0.2.2\t70000",
 	} {
 		t.Run(fmt.Sprintf("%.40q", line), func(t *testing.T) {
 			d := newTold()
