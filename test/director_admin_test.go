@@ -84,6 +84,30 @@ func adminTalk(t *testing.T, socket string, lines ...string) string {
 	return string(b)
 }
 
+// settle waits until the director has moved the user, who is on that host then, and
+// tells usher that it is so.
+func (r *adminRig) settle(t *testing.T, hash, host string) {
+	t.Helper()
+	line := "USER-MOVE\t" + hash + "\t" + host
+	until(t, func() bool { return adminTalk(t, r.Admin, line) == adminVersion+"OK\n" })
+	r.memory.settle()
+	if got := adminTalk(t, r.usher, line); got != adminVersion+"OK\n" {
+		t.Fatalf("%q: usher answers %q", line, got)
+	}
+}
+
+// until asks for something that nobody tells, ten times a second.
+func until(t *testing.T, done func() bool) {
+	t.Helper()
+	for range 200 {
+		if done() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("it does not come")
+}
+
 // What differs between two runs: times, and the director's own port.
 var (
 	adminTimes = regexp.MustCompile(`\b1[5-9]\d{8}\b|\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b`)
@@ -106,24 +130,24 @@ func TestDirectorAdmin_SameReplies(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		says   string // lines with | between them
-		settle bool   // then wait for the end of moves
+		settle string // then wait until alice is moved there
 	}{
-		{"nothing yet", lists, false},
-		{"lists of a host", "USER-LIST\t127.0.0.2|USER-LIST\t127.0.0.77|USER-LIST\t|USER-LIST\t127.0.0.2\tx|HOST-LIST\tx", false},
-		{"add", "HOST-SET\t127.0.0.10\t0|HOST-SET\t127.0.0.11@ssd\t0|HOST-SET\t127.0.0.12@a@b|HOST-SET\t[::1]@c\t1000|HOST-SET\t127.0.0.10\t1001|" + lists, false},
-		{"tag", "HOST-SET\t127.0.0.10@ssd|HOST-SET\t127.0.0.3|HOST-SET\t127.0.0.3@|HOST-SET\t127.0.0.11@ssd\t0|HOST-UPDATE\t127.0.0.3@x\t7", false},
-		{"update", "HOST-UPDATE\t127.0.0.2\t7|HOST-UPDATE\t127.0.0.77\t7|HOST-UPDATE\t127.0.0.77\t7000|HOST-SET\t127.0.0.2\t8\t9|HOST-LIST", false},
-		{"down and up", "HOST-DOWN\t127.0.0.10|HOST-DOWN\t127.0.0.10|HOST-LIST|HOST-UP\t127.0.0.10\tx|HOST-UP\t127.0.0.2|HOST-UP\t127.0.0.77|HOST-DOWN\t127.0.0.77|HOST-LIST", false},
-		{"remove", "HOST-REMOVE\t::1|HOST-REMOVE\t127.0.0.12|HOST-REMOVE\t127.0.0.12|HOST-LIST", false},
-		{"move", "USER-MOVE\t" + alice + "\t127.0.0.10|USER-MOVE\tBob@example.org\t127.0.0.2|USER-MOVE\t" + alice + "\t127.0.0.77|USER-MOVE\t1\t127.0.0.11|" + lists + "|USER-LIST\t127.0.0.10", true},
-		{"move again", "USER-MOVE\t" + alice + "\t127.0.0.10|USER-MOVE\t" + alice + "\t127.0.0.2|USER-MOVE\t" + alice + "\t127.0.0.10|" + lists, true},
-		{"move back", "USER-MOVE\t" + alice + "\t127.0.0.10", true},
-		{"kick", "USER-KICK\talice@example.org|USER-KICK\tbob@example.org\tnowait|USER-KICK\tbob@example.org\tx|USER-KICK-ALT\tfield\tvalue|USER-KICK-ALT\tfield\tvalue\tx", true},
-		{"flush", "HOST-RESET-USERS\t127.0.0.10\t5|HOST-RESET-USERS\t127.0.0.77|" + lists, true},
-		{"flush all", "HOST-RESET-USERS|HOST-RESET-USERS\t\t5|" + lists, true},
-		{"forget", "HOST-FLUSH\t127.0.0.77|HOST-FLUSH\t127.0.0.11|USER-LIST|HOST-FLUSH|USER-LIST|HOST-FLUSH\t127.0.0.2\tx|HOST-FLUSH\t", false},
-		{"remove what is configured", "HOST-REMOVE\t127.0.0.3|HOST-LIST|HOST-LIST-REMOVED|USER-LOOKUP\tbob\tssd|HOST-UP\t127.0.0.3|HOST-SET\t127.0.0.3@new|HOST-LIST|HOST-LIST-REMOVED", false},
-		{"an end with CR", "HOST-LIST\r", false},
+		{"nothing yet", lists, ""},
+		{"lists of a host", "USER-LIST\t127.0.0.2|USER-LIST\t127.0.0.77|USER-LIST\t|USER-LIST\t127.0.0.2\tx|HOST-LIST\tx", ""},
+		{"add", "HOST-SET\t127.0.0.10\t0|HOST-SET\t127.0.0.11@ssd\t0|HOST-SET\t127.0.0.12@a@b|HOST-SET\t[::1]@c\t1000|HOST-SET\t127.0.0.10\t1001|" + lists, ""},
+		{"tag", "HOST-SET\t127.0.0.10@ssd|HOST-SET\t127.0.0.3|HOST-SET\t127.0.0.3@|HOST-SET\t127.0.0.11@ssd\t0|HOST-UPDATE\t127.0.0.3@x\t7", ""},
+		{"update", "HOST-UPDATE\t127.0.0.2\t7|HOST-UPDATE\t127.0.0.77\t7|HOST-UPDATE\t127.0.0.77\t7000|HOST-SET\t127.0.0.2\t8\t9|HOST-LIST", ""},
+		{"down and up", "HOST-DOWN\t127.0.0.10|HOST-DOWN\t127.0.0.10|HOST-LIST|HOST-UP\t127.0.0.10\tx|HOST-UP\t127.0.0.2|HOST-UP\t127.0.0.77|HOST-DOWN\t127.0.0.77|HOST-LIST", ""},
+		{"remove", "HOST-REMOVE\t::1|HOST-REMOVE\t127.0.0.12|HOST-REMOVE\t127.0.0.12|HOST-LIST", ""},
+		{"move", "USER-MOVE\t" + alice + "\t127.0.0.10|USER-MOVE\tBob@example.org\t127.0.0.2|USER-MOVE\t" + alice + "\t127.0.0.77|USER-MOVE\t1\t127.0.0.11|" + lists + "|USER-LIST\t127.0.0.10", "127.0.0.10"},
+		{"move again", "USER-MOVE\t" + alice + "\t127.0.0.10|USER-MOVE\t" + alice + "\t127.0.0.2|USER-MOVE\t" + alice + "\t127.0.0.10|" + lists, "127.0.0.2"},
+		{"move back", "USER-MOVE\t" + alice + "\t127.0.0.10", "127.0.0.10"},
+		{"kick", "USER-KICK\talice@example.org|USER-KICK\tbob@example.org\tnowait|USER-KICK\tbob@example.org\tx|USER-KICK-ALT\tfield\tvalue|USER-KICK-ALT\tfield\tvalue\tx", ""},
+		{"flush", "HOST-RESET-USERS\t127.0.0.10\t5|HOST-RESET-USERS\t127.0.0.77|" + lists, ""},
+		{"flush all", "HOST-RESET-USERS|HOST-RESET-USERS\t\t5|" + lists, ""},
+		{"forget", "HOST-FLUSH\t127.0.0.77|HOST-FLUSH\t127.0.0.11|USER-LIST|HOST-FLUSH|USER-LIST|HOST-FLUSH\t127.0.0.2\tx|HOST-FLUSH\t", ""},
+		{"remove what is configured", "HOST-REMOVE\t127.0.0.3|HOST-LIST|HOST-LIST-REMOVED|USER-LOOKUP\tbob\tssd|HOST-UP\t127.0.0.3|HOST-SET\t127.0.0.3@new|HOST-LIST|HOST-LIST-REMOVED", ""},
+		{"an end with CR", "HOST-LIST\r", ""},
 	} {
 		if !t.Run(tc.name, func(t *testing.T) {
 			lines := strings.Split(tc.says, "|")
@@ -134,9 +158,8 @@ func TestDirectorAdmin_SameReplies(t *testing.T) {
 		}) {
 			break
 		}
-		if tc.settle {
-			time.Sleep(4 * time.Second) // director_user_kick_delay is 2 s, and each kick before it goes to another process
-			r.memory.settle()
+		if tc.settle != "" {
+			r.settle(t, alice, tc.settle)
 		}
 	}
 	for _, line := range []string{
@@ -159,28 +182,26 @@ func TestDirectorAdmin_Doveadm(t *testing.T) {
 	t.Parallel()
 	r := startAdminRig(t)
 	users := servers.WriteFile(t, "alice@example.org\nbob@example.org\n", servers.Dir(t), "users")
-	wait := func() {
-		time.Sleep(4 * time.Second)
-		r.memory.settle()
-	}
 	for _, args := range []string{
-		"status", "add HOST:127.0.0.10 0", "add HOST:127.0.0.11@ssd 0", "add -t ssd HOST:127.0.0.10", "add HOST:127.0.0.12 2000", "status",
+		"status", "add 127.0.0.10 0", "add 127.0.0.11@ssd 0", "add -t ssd 127.0.0.10", "add 127.0.0.12 2000", "status",
 		"status alice@example.org", "status alice@example.org ssd", "status alice@example.org none",
-		"-v down HOST:127.0.0.10", "status", "-v up HOST:127.0.0.10", "up HOST:127.0.0.77", "-v update HOST:127.0.0.2 50", "update HOST:127.0.0.77 50",
-		"-v move alice@example.org 127.0.0.10", "move alice@example.org 127.0.0.2", "move bob@example.org 127.0.0.77", "move carol 127.0.0.10", "WAIT",
-		"status", "status alice@example.org", "map -f USERS", "map -f USERS HOST:127.0.0.10", "map -f USERS HOST:127.0.0.2", "map -f USERS -h 4227319470", "map HOST:127.0.0.10",
-		"-v kick alice@example.org", "-v kick -f field value", "WAIT",
-		"-v flush HOST:127.0.0.10", "-v flush --max-parallel 3 all", "map -f USERS", "flush HOST:127.0.0.77", "-v flush -F HOST:127.0.0.2", "-v flush -F all", "map -f USERS",
-		"dump", "-v remove HOST:127.0.0.2", "remove HOST:127.0.0.77", "dump", "status", "ring status", "-f tab ring status", "-f tab status",
+		"-v down 127.0.0.10", "status", "-v up 127.0.0.10", "up 127.0.0.77", "-v update 127.0.0.2 50", "update 127.0.0.77 50",
+		"-v move alice@example.org 127.0.0.10", "move alice@example.org 127.0.0.2", "move bob@example.org 127.0.0.77", "move carol 127.0.0.10", "SETTLE",
+		"status", "status alice@example.org", "map -f USERS", "map -f USERS 127.0.0.10", "map -f USERS 127.0.0.2", "map -f USERS -h 4227319470", "map 127.0.0.10",
+		"-v kick alice@example.org", "-v kick -f field value",
+		"-v flush 127.0.0.10", "-v flush --max-parallel 3 all", "map -f USERS", "flush 127.0.0.77", "-v flush -F 127.0.0.2", "-v flush -F all", "map -f USERS",
+		"dump", "-v remove 127.0.0.2", "remove 127.0.0.77", "dump", "status", "ring status", "-f tab ring status", "-f tab status",
 	} {
-		if args == "WAIT" {
-			wait()
+		if args == "SETTLE" {
+			for _, user := range []string{"alice@example.org", "carol"} {
+				r.settle(t, fmt.Sprint(dovecot.DirectorHash(user)), "127.0.0.10")
+			}
 			continue
 		}
 		if !t.Run(args, func(t *testing.T) {
 			var said [2]string
 			for i, socket := range []string{r.Admin, r.usher} {
-				argv := doveadmDirector(strings.ReplaceAll(strings.ReplaceAll(args, "HOST:", ""), "USERS", users), socket)
+				argv := doveadmDirector(strings.ReplaceAll(args, "USERS", users), socket)
 				stdout, stderr, status := r.Doveadm(t, argv...)
 				said[i] = fmt.Sprintf("%s%s\nstatus %d\n", masked(strings.ReplaceAll(stdout, socket, "SOCKET")), stderr, status)
 			}
@@ -215,8 +236,8 @@ func doveadmDirector(args, socket string) (argv []string) {
 func TestDirectorAdmin_Poolmon(t *testing.T) {
 	t.Parallel()
 	r := startAdminRig(t)
-	var lists [2]string
-	for i, socket := range []string{r.Admin, r.usher} {
+	const want = adminVersion + "127.0.0.2\t100\t0\t\tD\tTIME\n127.0.0.3\t0\t0\tssd\tU\t0\n\n\n"
+	for _, socket := range []string{r.Admin, r.usher} {
 		adminTalk(t, socket, "USER-MOVE\t4227319470\t127.0.0.2")
 		for _, orders := range []string{"HOST-UP\t127.0.0.3\n", "HOST-DOWN\t127.0.0.2\nHOST-FLUSH\t127.0.0.2\n", "HOST-SET\t127.0.0.3\t0\n"} {
 			c := dialAdmin(t, socket)
@@ -234,11 +255,6 @@ func TestDirectorAdmin_Poolmon(t *testing.T) {
 			}
 			c.Close()
 		}
-		time.Sleep(200 * time.Millisecond) // nobody says when they are done
-		lists[i] = masked(adminTalk(t, socket, "HOST-LIST", "USER-LIST"))
-	}
-	const want = adminVersion + "127.0.0.2\t100\t0\t\tD\tTIME\n127.0.0.3\t0\t0\tssd\tU\t0\n\n\n"
-	if lists[0] != want || lists[1] != want {
-		t.Errorf("\n director %q\n usher    %q\n want     %q", lists[0], lists[1], want)
+		until(t, func() bool { return masked(adminTalk(t, socket, "HOST-LIST", "USER-LIST")) == want })
 	}
 }
