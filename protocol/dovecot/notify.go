@@ -36,10 +36,7 @@ type Notify struct {
 
 // NewNotify returns a Notify. log may be nil.
 func NewNotify(users Refresher, log *zap.Logger) *Notify {
-	if log == nil {
-		log = zap.NewNop()
-	}
-	return &Notify{users: users, log: log.Named("dovecot")}
+	return &Notify{users: users, log: named(log)}
 }
 
 // Serve reads what ln accepts until ctx ends. It closes ln. All that was written

@@ -39,6 +39,8 @@ type Options struct {
 	Mechanisms []string
 	// Directory answers USER and LIST of a userdb server without upstream.
 	Directory Directory
+	// Director does what a director-admin server is told.
+	Director DirectorAdmin
 	// RequireSecured refuses plaintext mechanisms from clients that are not
 	// secured.
 	RequireSecured bool
@@ -108,15 +110,20 @@ func newServer(opt Options) (*Server, error) {
 	if opt.MaxOutstanding < 1 {
 		return nil, errors.New("dovecot: outstanding_per_connection is under 1")
 	}
-	if opt.Log == nil {
-		opt.Log = zap.NewNop()
-	}
-	log := opt.Log.Named("dovecot")
+	log := named(opt.Log)
 	return &Server{
 		opt: opt, log: log, upstream: newUpstream(opt.Upstream, log),
 		route: routing{int(opt.Refresh / time.Second), opt.MasterUser, opt.MasterPass},
 		work:  newWorkers(), waits: usualWaits,
 	}, nil
+}
+
+// named returns the logger of this package's servers. log may be nil.
+func named(log *zap.Logger) *zap.Logger {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return log.Named("dovecot")
 }
 
 // Serve accepts on ln until ctx ends, then lets requests in flight finish, for

@@ -18,6 +18,7 @@ type Director struct {
 	Userdb   string // and for lmtp and doveadm
 	Auth     string // the auth process's own socket for login processes
 	AuthUser string // and for userdb look-ups
+	Admin    string // the director's socket for `doveadm director`
 }
 
 // StartDirector runs one with the lines of a passwd-file as users, and hosts as
@@ -72,11 +73,12 @@ service auth {
   client_limit = 20000
 }
 %[5]s`, dir, Port(t, "127.0.0.1"), hosts, WriteFile(t, passwd, dir, "passwd"), settings), dir, "dovecot.conf")
-	d := &Director{Dovecot: &Dovecot{Base: filepath.Join(dir, "run")}}
+	d := &Director{Dovecot: &Dovecot{Base: filepath.Join(dir, "run"), conf: conf}}
 	d.Process = Start(t, "director", "dovecot", "-F", "-c", conf)
 	d.Logged(t, 0, "that it starts", func(line string) bool { return strings.Contains(line, "starting up") })
 	d.Login, d.Auth = filepath.Join(d.Base, "login/director"), filepath.Join(d.Base, "login/login")
 	d.Userdb, d.AuthUser = filepath.Join(d.Base, "director-userdb"), filepath.Join(d.Base, "auth-userdb")
+	d.Admin = filepath.Join(d.Base, "director-admin")
 	return d
 }
 
