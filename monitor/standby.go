@@ -5,7 +5,8 @@ import "usher/proxy"
 // standBy takes the weight of those entries from SRV records that have others of a
 // better priority beside them: clients must go to the best that they can reach (RFC
 // 2782), and only when none of these is up, to the next. A weight that an operator
-// ordered stands. The caller holds m.publishing.
+// ordered stands. The caller holds m.publishing, or
+// has the targets to itself.
 func standBy(entries []proxy.Entry, targets []*target, orders *Orders) {
 	type group struct{ srv, protocol string }
 	var best map[group]int

@@ -110,7 +110,8 @@ type Entry struct {
 	Failing   bool   // the last check failed; Health may be Up for a while yet
 	Kept      bool   // up only because too many fell at once to be believed
 
-	host *HostState // set by NewView
+	host   *HostState // set by NewView
+	listed bool       // whoever is assigned where; set by NewView
 }
 
 // Machine returns the host that the entry is of. It is nil before NewView.

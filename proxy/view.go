@@ -13,12 +13,11 @@ import (
 type View struct {
 	Entries []Entry // in the configuration's order
 
-	hosts    map[string]*HostState
-	byProto  map[string]bool // protocols that have an entry at all
-	listed   []*Entry        // for users without an assignment
-	noTLS    []*Entry        // the same, for proxies without TLS toward backends
-	withheld bool            // entries exist that only their own users may see
-	tagged   bool            // some host has tags
+	hosts   map[string]*HostState
+	byProto map[string]bool // protocols that have an entry at all
+	listed  []*Entry        // for users without an assignment
+	noTLS   []*Entry        // the same, for proxies without TLS toward backends
+	tagged  bool            // some host has tags
 
 	services map[serviceKey][]*Entry // Candidates for users without an assignment
 }
@@ -37,9 +36,10 @@ type HostState struct {
 	Tags    []string
 	Entries []*Entry
 
-	hash    uint64
-	Down    bool // by check or by order
-	Drained bool // keeps its users, takes no new ones; also while its health is unknown or stale
+	hash     uint64
+	withheld bool // it has entries that only its own users may see
+	Down     bool // by check or by order
+	Drained  bool // keeps its users, takes no new ones; also while its health is unknown or stale
 }
 
 // NewView builds a View of entries, which it keeps.
@@ -63,6 +63,7 @@ func NewView(entries []Entry) *View {
 		if mailbox(e.Protocol) && (e.Admin == AdminDrain || e.Health == Unknown || e.Health == Stale) {
 			h.Drained = true
 		}
+		e.listed = false
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -71,9 +72,10 @@ func NewView(entries []Entry) *View {
 			continue
 		}
 		if h.Drained || e.Admin == AdminDrain || e.Health != Up {
-			v.withheld = true
+			h.withheld = true
 			continue
 		}
+		e.listed = true
 		v.listed = append(v.listed, e)
 		if plain(e) {
 			v.noTLS = append(v.noTLS, e)
@@ -103,11 +105,8 @@ func (v *View) Listed(assigned string, addressOnly bool) []*Entry {
 	if addressOnly {
 		all = v.noTLS
 	}
-	if !v.withheld || assigned == "" {
-		return all
-	}
 	h := v.hosts[assigned]
-	if h == nil || h.Down {
+	if h == nil || !h.withheld {
 		return all
 	}
 	var out []*Entry
@@ -116,7 +115,7 @@ func (v *View) Listed(assigned string, addressOnly bool) []*Entry {
 		if addressOnly && !plain(e) {
 			continue
 		}
-		if (e.host == h && !e.isDown()) || slices.Contains(all, e) {
+		if e.listed || e.host == h && !e.isDown() {
 			out = append(out, e)
 		}
 	}
@@ -132,7 +131,7 @@ func (v *View) Candidates(protocol, assigned string, addressOnly bool) []*Entry 
 	if !v.Serves(protocol) {
 		protocol = ""
 	}
-	if !v.withheld || assigned == "" {
+	if h := v.hosts[assigned]; h == nil || !h.withheld {
 		return v.services[serviceKey{protocol, addressOnly}]
 	}
 	return v.candidates(protocol, assigned, addressOnly)

@@ -53,6 +53,28 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
+// One drained host among many costs the users of the others nothing.
+func TestCandidates_BesideADrainedHost(t *testing.T) {
+	var entries []Entry
+	for i := range 2000 {
+		host := fmt.Sprintf("10.0.%d.%d", i/256, i%256)
+		entries = append(entries, entry("imap", host, 143, Up), entry("sieve", host, 4190, Up))
+	}
+	entries[1000].Admin = AdminDrain // 10.0.1.244's
+	v := NewView(entries)
+	for _, assigned := range []string{"10.0.0.7", "10.9.9.9"} {
+		if n := testing.AllocsPerRun(10, func() { v.Candidates("imap", assigned, false) }); n != 0 {
+			t.Errorf("%s: %v allocations", assigned, n)
+		}
+		if got, want := v.Candidates("imap", assigned, false), v.Candidates("imap", "", false); !slices.Equal(got, want) || len(got) != 1999 {
+			t.Errorf("%s: %d, want %d", assigned, len(got), len(want))
+		}
+	}
+	if own := v.Candidates("imap", "10.0.1.244", false); len(own) != 2000 || own[500] != &entries[1000] {
+		t.Errorf("%d for the drained host's own", len(own))
+	}
+}
+
 func TestAiling(t *testing.T) {
 	v := NewView([]Entry{
 		entry("imap", "127.0.0.2", 143, Up), entry("sieve", "127.0.0.2", 4190, Down),
