@@ -173,7 +173,7 @@ func readRows(rows []doveadmRow, values []byte, width int, at columns) ([]dovead
 			case at.service:
 				s, ok := services[string(value)]
 				if !ok {
-					s = unescape(string(value))
+					s = strings.TrimSuffix(unescape(string(value)), "-login") // of a 2.4 proxy
 					services[string(value)] = s
 				}
 				r.service = s

@@ -101,17 +101,11 @@ func (w *doveadmTCP) connect(ctx context.Context) (*doveadmConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		err = conn.SetDeadline(deadline)
-	}
 	c := &doveadmConn{Conn: conn, log: &bytes.Buffer{}}
 	c.stop = context.AfterFunc(ctx, func() {
 		conn.SetDeadline(time.Unix(1, 0)) // what reads or writes then fails, and tells
 	})
-	if err == nil {
-		err = c.greet(w.password)
-	}
-	if err != nil {
+	if err := c.greet(w.password); err != nil {
 		c.Close()
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"usher/proxy"
 )
@@ -18,9 +19,12 @@ import (
 func (d *Doveadm) explain(ctx context.Context, what string, err error) error {
 	words := err.Error()
 	var u *url.Error
+	end, ends := ctx.Deadline()
 	switch {
-	case ctx.Err() != nil:
-		words = "no answer before the time was over: " + ctx.Err().Error()
+	case errors.Is(ctx.Err(), context.Canceled):
+		words = "it was given up"
+	case ends && !time.Now().Before(end):
+		words = "no answer before the time was over"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		words = fmt.Sprintf("no answer in %s", d.timeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -39,9 +43,10 @@ func (d *Doveadm) hide(s string) string {
 			continue
 		}
 		plain := secret.Reveal()
-		for _, form := range []string{plain, base64.StdEncoding.EncodeToString([]byte(plain))} {
-			s = strings.ReplaceAll(s, form, proxy.Redacted)
+		for _, sent := range []string{"\x00doveadm\x00", "doveadm:", ""} {
+			s = strings.ReplaceAll(s, base64.StdEncoding.EncodeToString([]byte(sent+plain)), proxy.Redacted)
 		}
+		s = strings.ReplaceAll(s, plain, proxy.Redacted)
 	}
 	return s
 }

@@ -63,14 +63,14 @@ func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []
 	for {
 		seen, err := look(ctx, k, users, host)
 		switch {
-		case err != nil && kicked && ctx.Err() != nil:
+		case err != nil && kicked && over(ctx):
 			return left, doubt(k) // the time was over while it was asked
 		case err != nil || len(seen) == 0:
 			return left, err
 		}
 		left = seen
 		if err := k.Kick(ctx, owners(seen), host); err != nil {
-			if kicked && ctx.Err() != nil {
+			if kicked && over(ctx) {
 				return left, doubt(k)
 			}
 			return left, err
@@ -83,7 +83,7 @@ func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []
 			}
 			seen, err := look(ctx, k, users, host)
 			switch {
-			case err != nil && ctx.Err() != nil:
+			case err != nil && over(ctx):
 				return left, doubt(k)
 			case err != nil:
 				return left, err
@@ -93,6 +93,12 @@ func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []
 			left = seen
 		}
 	}
+}
+
+// over reports whether the time is. What waited for a server may know it before ctx.
+func over(ctx context.Context) bool {
+	end, _ := ctx.Deadline()
+	return ctx.Err() != nil || !time.Now().Before(end)
 }
 
 // look returns what is still to be ended.
