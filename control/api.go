@@ -39,6 +39,10 @@ type Service interface {
 	// Order changes what operators ordered for a host or an entry, for good. An
 	// error means that nothing has changed.
 	Order(ctx context.Context, o BackendOrder) (BackendAnswer, error)
+	// AddBackend and RemoveBackend change the inventory, for good. An error means that
+	// nothing has changed.
+	AddBackend(ctx context.Context, o BackendAdd) (BackendAnswer, error)
+	RemoveBackend(ctx context.Context, o BackendRemove) (BackendAnswer, error)
 	// CheckBackend checks the entries of a host, or one, at once.
 	CheckBackend(ctx context.Context, target string) ([]CheckReport, error)
 	// Move takes a user to another host; Pin lets him go there whatever the policy
@@ -154,6 +158,22 @@ func API(s Service, log *zap.Logger) http.Handler {
 		}
 		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
 		return s.Order(r.Context(), o)
+	})
+	answer("POST /v1/backends", func(r *http.Request) (any, error) {
+		var o BackendAdd
+		if err := readJSON(r, &o); err != nil {
+			return nil, err
+		}
+		o.By = cmp.Or(o.By, peerName(r))
+		return s.AddBackend(r.Context(), o)
+	})
+	answer("DELETE /v1/backends/{target}", func(r *http.Request) (any, error) {
+		var o BackendRemove
+		if err := readJSON(r, &o); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
+		return s.RemoveBackend(r.Context(), o)
 	})
 	user := func(pattern string, f func(context.Context, UserOrder) (any, error)) {
 		answer(pattern, func(r *http.Request) (any, error) {

@@ -56,6 +56,31 @@ type BackendAnswer struct {
 	Warnings []string  `json:"warnings,omitempty"`
 }
 
+// BackendAdd is a backend to add at run time: with Like, or without Protocol, the
+// entries of a host that is there, under another name; else one entry.
+type BackendAdd struct {
+	Host     string `json:"host"`
+	Like     string `json:"like,omitempty"` // "" without a protocol: the first host of Tag
+	Protocol string `json:"protocol,omitempty"`
+	Port     int    `json:"port,omitempty"`
+	TLS      bool   `json:"tls,omitempty"`
+	StartTLS bool   `json:"starttls,omitempty"`
+	Weight   *int   `json:"weight,omitempty"` // nil: 100, of a host that is there its own
+	Tag      string `json:"tag,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	By       string `json:"by,omitempty"`
+	DryRun   bool   `json:"dry_run,omitempty"`
+}
+
+// BackendRemove takes one out.
+type BackendRemove struct {
+	Target string `json:"target,omitempty"`
+	Force  bool   `json:"force,omitempty"` // though users are assigned there
+	Reason string `json:"reason,omitempty"`
+	By     string `json:"by,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
+}
+
 // CheckReport is what a check came to.
 type CheckReport struct {
 	Backend Backend  `json:"backend"` // after it

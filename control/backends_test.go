@@ -57,6 +57,20 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+func TestAddRemove(t *testing.T) {
+	s := &fakeService{}
+	c := serveAPI(t, s)
+	if a, err := c.AddBackend(t.Context(), BackendAdd{Host: "mail9", By: "root"}); err != nil || a.Target != "mail9" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err := c.RemoveBackend(t.Context(), BackendRemove{Target: "mail9:143", By: "root"}); err != nil || a.Target != "mail9:143" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if diff := cmp.Diff([]string{"add mail9 root", "remove mail9:143 root"}, s.users); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCheckBackend(t *testing.T) {
 	reports, err := serveAPI(t, &fakeService{}).CheckBackend(t.Context(), "127.0.0.2:143")
 	if err != nil || len(reports) != 1 || reports[0].Backend.Backend != "127.0.0.2:143" || reports[0].Lines[0] != "S: * OK" {

@@ -63,6 +63,16 @@ func (c *Client) Order(ctx context.Context, o BackendOrder) (a BackendAnswer, er
 	return a, c.call(ctx, http.MethodPatch, "/v1/backends/"+url.PathEscape(o.Target), o, &a)
 }
 
+// AddBackend asks to add a backend; see Service.
+func (c *Client) AddBackend(ctx context.Context, o BackendAdd) (a BackendAnswer, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/backends", o, &a)
+}
+
+// RemoveBackend asks to take one out; see Service.
+func (c *Client) RemoveBackend(ctx context.Context, o BackendRemove) (a BackendAnswer, err error) {
+	return a, c.call(ctx, http.MethodDelete, "/v1/backends/"+url.PathEscape(o.Target), o, &a)
+}
+
 // CheckBackend asks to check a backend at once; see Service.
 func (c *Client) CheckBackend(ctx context.Context, target string) (reports []CheckReport, err error) {
 	return reports, c.call(ctx, http.MethodPost, "/v1/backends/"+url.PathEscape(target)+"/check", nil, &reports)

@@ -64,6 +64,16 @@ func (f *fakeService) Order(_ context.Context, o BackendOrder) (BackendAnswer, e
 	return BackendAnswer{Target: o.Target, DryRun: o.DryRun, Users: 7}, nil
 }
 
+func (f *fakeService) AddBackend(_ context.Context, o BackendAdd) (BackendAnswer, error) {
+	f.users = append(f.users, "add "+o.Host+" "+o.By)
+	return BackendAnswer{Target: o.Host}, nil
+}
+
+func (f *fakeService) RemoveBackend(_ context.Context, o BackendRemove) (BackendAnswer, error) {
+	f.users = append(f.users, "remove "+o.Target+" "+o.By)
+	return BackendAnswer{Target: o.Target}, nil
+}
+
 func (f *fakeService) CheckBackend(_ context.Context, target string) ([]CheckReport, error) {
 	return []CheckReport{{Backend: Backend{Backend: target}, OK: true, Lines: []string{"S: * OK"}}}, nil
 }

@@ -20,20 +20,20 @@ import (
 func newBackend(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backend",
-		Short: "Order backends up, down or drained, give them weight, check them",
-		Long: `Order backends up, down or drained, give them weight, check them. An order is for
+		Short: "Order backends up, down or drained, give them weight, add, remove and check them",
+		Long: `Order backends up, down or drained, give them weight, add, remove and check them. An order is for
 a host, or with a port for its entries there; the last one counts, and it outlives
 restarts. Checks go on meanwhile and change nothing of it.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("%s: expected up, down, drain, weight or check\nsee: usher backend --help", c.CommandPath())}
+			return usageError{fmt.Errorf("%s: expected up, down, drain, weight, add, remove or check\nsee: usher backend --help", c.CommandPath())}
 		},
 	}
 	c.AddCommand(
 		newBackendState(f, "up", "Take back down and drain: checks alone count"),
 		newBackendState(f, "down", "Offer a backend to nobody; its users go elsewhere at their next login"),
 		newBackendState(f, "drain", "Let a backend keep its users and take no new ones"),
-		newBackendWeight(f), newBackendCheck(f),
+		newBackendWeight(f), newBackendAdd(f), newBackendRemove(f), newBackendCheck(f),
 	)
 	return c
 }
@@ -142,6 +142,95 @@ func takes(b *control.Backend) string {
 		text += " (" + b.Why + ")"
 	}
 	return text
+}
+
+func newBackendAdd(f *flags) *cobra.Command {
+	var ch change
+	var o control.BackendAdd
+	var weight int
+	c := ch.flags(&cobra.Command{
+		Use:   "add HOST[:PORT]",
+		Short: "Add a backend to those of the configuration",
+		Long: `Add a backend to those of the configuration, for good: a host with the entries of
+another one (--like, without it the first host of the tag), or one entry, with
+--protocol and a port.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := monitor.ParseTarget(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			if (o.Protocol == "") != (t.Port == 0) {
+				return usageError{errors.New("expected --protocol and a port, or neither")}
+			}
+			o.Host, o.Port, o.Reason, o.By, o.DryRun = t.Host, t.Port, ch.reason, caller(), ch.dryRun
+			if c.Flags().Changed("weight") {
+				o.Weight = &weight
+			}
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			a, err := cl.AddBackend(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			return f.inventory(c, "added", &a)
+		},
+	})
+	c.Flags().StringVar(&o.Like, "like", "", "`HOST` of the configuration whose entries it has")
+	c.Flags().StringVar(&o.Protocol, "protocol", "", "imap, pop3, smtp, lmtp, sieve or http")
+	c.Flags().BoolVar(&o.TLS, "tls", false, "TLS on connect")
+	c.Flags().BoolVar(&o.StartTLS, "starttls", false, "STARTTLS")
+	c.Flags().IntVar(&weight, "weight", 100, "share of the new users, 0 to 1000")
+	c.Flags().StringVar(&o.Tag, "tag", "", "`TAG` of the host")
+	return c
+}
+
+func newBackendRemove(f *flags) *cobra.Command {
+	var ch change
+	var force bool
+	c := ch.flags(&cobra.Command{
+		Use:   "remove HOST[:PORT]",
+		Short: "Take a backend out, one of the configuration too",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := monitor.ParseTarget(args[0]); err != nil {
+				return usageError{err}
+			}
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			a, err := cl.RemoveBackend(c.Context(), control.BackendRemove{Target: args[0], Force: force, Reason: ch.reason, By: caller(), DryRun: ch.dryRun})
+			if err != nil {
+				return err
+			}
+			return f.inventory(c, "removed", &a)
+		},
+	})
+	c.Flags().BoolVar(&force, "force", false, "though users are assigned there: they are placed anew at their next login")
+	return c
+}
+
+// inventory says what became of an inventory.
+func (f *flags) inventory(c *cobra.Command, verb string, a *control.BackendAnswer) error {
+	if f.json {
+		return printJSON(c.OutOrStdout(), a)
+	}
+	line := fmt.Sprintf("%s: %s", a.Target, verb)
+	if a.DryRun {
+		line += " (dry run: nothing is changed)"
+	}
+	if _, err := fmt.Fprintln(c.OutOrStdout(), line); err != nil {
+		return err
+	}
+	for i := range a.Backends {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "  %s %s: weight %d\n", a.Backends[i].Protocol, a.Backends[i].Backend, a.Backends[i].Weight); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newBackendCheck(f *flags) *cobra.Command {

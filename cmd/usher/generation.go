@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,11 @@ type generation struct {
 	monitor  *monitor.Monitor
 	reports  *reports
 	resolver *monitor.Resolver
+	base     []*proxy.Server // the configuration's backends
+	made     map[string]*proxy.Server
+	inv      sync.Mutex // who holds it may change made and the expander
 	expander *monitor.Expander
+	expand   context.CancelFunc // ends the expander; nil: it does not run
 	kickers  []moves.Kicker
 	policies []string // files, for people
 	filters  []string // names, for metrics
@@ -58,6 +63,8 @@ type generation struct {
 
 	changed func() // is called when the inventory changed; set before start
 
+	ctx    context.Context // of the background work
+	work   errgroup.Group
 	cancel context.CancelFunc
 	done   chan error
 
@@ -218,6 +225,7 @@ func serversOf(cfg *config.Config) []*proxy.Server {
 func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generation) error {
 	m := &cfg.Monitoring
 	g.reports = &reports{to: p.metrics}
+	g.base, g.made = serversOf(cfg), map[string]*proxy.Server{}
 	expanderOpt := monitor.ExpanderOptions{Logger: p.log, OnChange: g.takeInventory}
 	resolverOpt := monitor.ResolverOptions{Logger: p.log}
 	opt := monitor.Options{
@@ -225,10 +233,13 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 		Rise: m.Rise, Fall: m.Fall, PanicThreshold: m.PanicThreshold, Logger: p.log, Observer: g.reports,
 	}
 	if previous != nil {
-		expanderOpt.Previous, resolverOpt.Previous, opt.Previous = previous.expander, previous.resolver, previous.monitor
+		previous.inv.Lock()
+		expanderOpt.Previous = previous.expander
+		previous.inv.Unlock()
+		resolverOpt.Previous, opt.Previous = previous.resolver, previous.monitor
 	}
 	var err error
-	if g.expander, err = monitor.NewExpander(serversOf(cfg), expanderOpt); err != nil {
+	if g.expander, err = monitor.NewExpander(p.state.added.changes.Load().of(g.base, g.made), expanderOpt); err != nil {
 		return err
 	}
 	opt.Servers, opt.Partial, opt.Admin = g.expander.Servers(), !g.expander.Complete(), p.state.admin
@@ -238,6 +249,32 @@ func (g *generation) buildMonitor(cfg *config.Config, p parts, previous *generat
 	opt.Names = g.resolver
 	g.monitor, err = monitor.New(opt)
 	return err
+}
+
+// reinventory makes the configuration's backends with these changes the ones that
+// count.
+func (g *generation) reinventory(c *inventoryChanges) error {
+	g.inv.Lock()
+	defer g.inv.Unlock()
+	e, err := monitor.NewExpander(c.of(g.base, g.made), monitor.ExpanderOptions{Logger: g.log, OnChange: g.takeInventory, Previous: g.expander})
+	if err != nil {
+		return err
+	}
+	if g.expand != nil {
+		g.expand()
+	}
+	g.expander = e
+	g.runExpander()
+	g.takeInventory(e.Servers())
+	return nil
+}
+
+// runExpander runs the expander that stands. The caller holds g.inv.
+func (g *generation) runExpander() {
+	var ctx context.Context
+	ctx, g.expand = context.WithCancel(g.ctx)
+	e := g.expander
+	g.work.Go(func() error { return e.Run(ctx) })
 }
 
 // takeInventory makes servers, which DNS said, the backends.
@@ -447,16 +484,17 @@ func readFilters(c *config.Director) ([]luabridge.Filter, error) {
 
 // start runs the generation's background work until stop.
 func (g *generation) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	g.cancel, g.done = cancel, make(chan error, 1)
-	var work errgroup.Group
-	work.Go(func() error { return g.expander.Run(ctx) })
-	work.Go(func() error { return g.resolver.Run(ctx) })
-	work.Go(func() error { return g.monitor.Run(ctx) })
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.done = make(chan error, 1)
+	g.work.Go(func() error { return g.resolver.Run(g.ctx) })
+	g.work.Go(func() error { return g.monitor.Run(g.ctx) })
 	for _, r := range g.runners {
-		work.Go(func() error { return r.Run(ctx) })
+		g.work.Go(func() error { return r.Run(g.ctx) })
 	}
-	go func() { g.done <- work.Wait() }()
+	g.inv.Lock()
+	g.runExpander()
+	g.inv.Unlock()
+	go func() { g.done <- g.work.Wait() }()
 }
 
 // stop ends the background work once no request needs it any more: one that

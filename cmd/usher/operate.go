@@ -490,6 +490,7 @@ func (a *app) Dump(ctx context.Context) ([]string, error) {
 		}
 		lines = append(lines, command(words...))
 	}
+	lines = append(lines, a.dumpInventory()...)
 	a.state.admin.Orders().Each(func(target string, o monitor.Order) {
 		if o.Weight != nil {
 			with(o.WeightStamp.Reason, "backend", "weight", target, fmt.Sprint(*o.Weight))

@@ -17,8 +17,9 @@ import (
 
 // Files in state_dir.
 const (
-	adminFile = "admin.json" // orders for backends
-	usersFile = "users.json" // pins and holds
+	adminFile = "admin.json"    // orders for backends
+	addedFile = "backends.json" // added and removed ones
+	usersFile = "users.json"    // pins and holds
 	movesFile = "moves.json"
 	auditFile = "audit.log"
 )
@@ -26,6 +27,7 @@ const (
 // A state is what a node keeps in state_dir over restarts.
 type state struct {
 	admin  *monitor.AdminFile
+	added  *inventoryFile
 	orders *affinity.OrderFile
 	moves  *moves.Engine
 	trail  *control.Audit
@@ -35,10 +37,11 @@ type state struct {
 // Every fault is in the error, a line each.
 func openState(dir string, store *affinity.Memory, log *zap.Logger) (*state, error) {
 	var s state
-	var errs [3]error
+	var errs [4]error
 	s.admin, errs[0] = monitor.OpenAdminFile(filepath.Join(dir, adminFile))
 	s.orders, errs[1] = affinity.OpenOrderFile(filepath.Join(dir, usersFile))
 	s.moves, errs[2] = moves.Open(moves.Options{Path: filepath.Join(dir, movesFile), Store: store, NewID: func() string { return proxy.NewID(time.Now()) }, Log: log}, moves.Settings{})
+	s.added, errs[3] = openInventoryFile(filepath.Join(dir, addedFile))
 	s.trail = control.NewAudit(filepath.Join(dir, auditFile))
 	return &s, errors.Join(errs[:]...)
 }
