@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -75,17 +76,10 @@ func timeToAvoid(t *testing.T, settings string, bound time.Duration) {
 				}
 				<-clock.C
 			}
-			t.Logf("%s, %s: avoided after %s, and %d logins", or(strings.Join(strings.Fields(settings), " "), "default settings"),
+			t.Logf("%s, %s: avoided after %s, and %d logins", cmp.Or(strings.Join(strings.Fields(settings), " "), "default settings"),
 				death.name, time.Since(begin).Round(10*time.Millisecond), lost)
 			death.revive()
 			w.becomes(t, from, victim, "up")
 		})
 	}
-}
-
-func or(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
 }

@@ -34,7 +34,7 @@ func NewCertificate(t testing.TB, ips ...string) *Certificate {
 // NewNamedCertificate makes one whose subject is CN=name.
 func NewNamedCertificate(t testing.TB, name string, ips ...string) *Certificate {
 	t.Helper()
-	tmpl := template509(name, ips)
+	tmpl := unsigned(name, ips)
 	tmpl.IsCA, tmpl.BasicConstraintsValid = true, true
 	return newCertificate(t, tmpl, nil)
 }
@@ -52,12 +52,12 @@ func NewAuthority(t testing.TB, name string) *Authority {
 // that time.
 func (a *Authority) Issue(t testing.TB, until time.Time, hosts ...string) *Certificate {
 	t.Helper()
-	tmpl := template509("server", hosts)
+	tmpl := unsigned("server", hosts)
 	tmpl.NotBefore, tmpl.NotAfter = until.Add(-2*time.Hour), until
 	return newCertificate(t, tmpl, a)
 }
 
-func template509(name string, hosts []string) *x509.Certificate {
+func unsigned(name string, hosts []string) *x509.Certificate {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: name},
