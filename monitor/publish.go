@@ -223,15 +223,15 @@ func (m *Monitor) tellPanics(fresh map[string]panicState) {
 	m.told = fresh
 	for protocol, p := range fresh {
 		if !old[protocol].on {
+			m.opt.Observer.Panic(protocol, true)
 			m.log.Error("panic: too many backends fall by timeouts or errors of the local network, the last good set is kept",
 				zap.String("protocol", protocol), zap.Int("failing", p.silent), zap.Int("of", p.of), zap.Int("panic_threshold", m.opt.PanicThreshold))
-			m.opt.Observer.Panic(protocol, true)
 		}
 	}
 	for protocol, p := range old {
 		if !fresh[protocol].on {
-			m.log.Warn("panic is over, checks count again", zap.String("protocol", protocol), zap.Duration("lasted", time.Since(p.since)))
 			m.opt.Observer.Panic(protocol, false)
+			m.log.Warn("panic is over, checks count again", zap.String("protocol", protocol), zap.Duration("lasted", time.Since(p.since)))
 		}
 	}
 }
