@@ -9,7 +9,6 @@ import (
 // notBuilt are the settings of the contract that this version cannot do. Asking
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
-	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
 	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "control.tcp.address"},
 }

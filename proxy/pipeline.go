@@ -415,6 +415,9 @@ func (n *run) lookup(ctx context.Context) error {
 		return err
 	}
 	n.q.Assigned, n.seen = host, host
+	if host == "" && n.opt.Orders != nil {
+		n.q.Assigned = n.opt.Orders.Awaited(n.q.Key)
+	}
 	if n.q.Trace != nil { // else what trace takes costs two allocations
 		n.trace("assignment of %q: %s", n.q.Key.Name, cmp.Or(host, "none"))
 	}

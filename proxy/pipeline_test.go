@@ -70,10 +70,11 @@ func (f fakeNames) Lookup(_ context.Context, host string) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("no such name")
 }
 
-type fakeOrders struct{ pin, hold string }
+type fakeOrders struct{ pin, hold, awaited string }
 
 func (f fakeOrders) Pin(context.Context, string) (string, error) { return f.pin, nil }
 func (f fakeOrders) Held(context.Context, string) (bool, error)  { return f.hold == "operator", nil }
+func (f fakeOrders) Awaited(affinity.Key) string                 { return f.awaited }
 func (f fakeOrders) Moving(affinity.Key) bool                    { return f.hold == "move" }
 
 type recorder struct{ decided, ran int }

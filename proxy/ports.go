@@ -167,6 +167,9 @@ type Orders interface {
 	// Moving reports whether the key is on its way to another host, so that its
 	// logins must wait.
 	Moving(key affinity.Key) bool
+	// Awaited returns the host where a key that has no assignment begins, "" for
+	// anywhere: an order that came before the user.
+	Awaited(key affinity.Key) string
 	// Pin returns the canonical host that the user must go to, "" for none.
 	Pin(ctx context.Context, user string) (host string, err error)
 }

@@ -8,8 +8,8 @@ import (
 
 // A View is the inventory and its health at one moment: immutable, shared by
 // all readers without a lock. NewView applies the rules of a host: it is down
-// when its imap or pop3 entry is, so that one user is never on two machines,
-// and then none of its entries is listed.
+// when its imap or pop3 entry is, so that one user is never on two machines, or
+// when all of its entries are ordered down; then none of its entries is listed.
 type View struct {
 	Entries []Entry // in the configuration's order
 
@@ -65,6 +65,9 @@ func NewView(entries []Entry) *View {
 		}
 		e.listed = false
 	}
+	for _, h := range v.hosts {
+		h.Down = h.Down || h.orderedDown()
+	}
 	for i := range entries {
 		e := &entries[i]
 		h := e.host
@@ -89,6 +92,12 @@ func NewView(entries []Entry) *View {
 		}
 	}
 	return v
+}
+
+// orderedDown reports whether an operator took all of the host's entries down: the
+// host as a whole, whatever its protocols are.
+func (h *HostState) orderedDown() bool {
+	return !slices.ContainsFunc(h.Entries, func(e *Entry) bool { return e.Admin != AdminDown })
 }
 
 func mailbox(protocol string) bool { return protocol == "imap" || protocol == "pop3" }

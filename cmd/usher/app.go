@@ -400,7 +400,7 @@ func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server,
 }
 
 func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*server, error) {
-	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group, peers: l.Kind == "userdb"}
+	sock := socketOptions{mode: l.Mode.FileMode(), owner: l.Owner, group: l.Group, peers: l.Kind == "userdb" || l.Kind == "director-admin"}
 	out := &server{
 		key: l.Address.String(), title: "dovecot " + l.Kind + " " + l.Address.String(), options: sock,
 		listen: func() (net.Listener, error) { return guarded(l.Address, sock, l.Guard) },
@@ -420,6 +420,8 @@ func (a *app) dovecotServer(cfg *config.Config, l *config.DovecotListener) (*ser
 	case "auth":
 	case "userdb":
 		open, opt.Directory = dovecot.NewUserdb, directory{a}
+	case "director-admin":
+		open, opt.Director = dovecot.NewDirectorAdmin, director{a}
 	case "notify":
 		out.settings = l.Kind // one FIFO, read by one server for as long as it stands
 		out.exempt = true

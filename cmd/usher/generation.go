@@ -148,7 +148,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	g.passdb = chain
 	g.pipeline, err = proxy.New(proxy.Options{
 		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
-		Assignments: p.store, Orders: userOrders{p.state.orders, p.state.moves, cfg.Dovecot.MasterUserSeparator}, Recorder: p.metrics, Log: p.log,
+		Assignments: p.store, Orders: userOrders{p.state.orders, p.state.moves, p.state.awaited, cfg.Dovecot.MasterUserSeparator}, Recorder: p.metrics, Log: p.log,
 		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
 		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
 		DenyUnlisted:    cfg.Director.UnlistedBackends == "deny",

@@ -24,8 +24,12 @@ import (
 type userOrders struct {
 	orders    affinity.Orders
 	moves     *moves.Engine
+	awaited   *awaited
 	separator string
 }
+
+// Awaited implements proxy.Orders.
+func (o userOrders) Awaited(key affinity.Key) string { return o.awaited.host(key) }
 
 // Held implements proxy.Orders.
 func (o userOrders) Held(ctx context.Context, user string) (bool, error) {
@@ -147,20 +151,21 @@ func (g *generation) target(as affinity.Assignment, orders affinity.Orders) (str
 		return "", false
 	}
 	v := g.monitor.View()
-	protocol := "imap"
-	if !v.Serves(protocol) {
-		protocol = "pop3"
-	}
+	protocol := g.mailProtocol()
 	tag := as.Key.Tag
 	if h := v.Host(as.Host); h != nil && len(h.Tags) > 0 {
 		tag = h.Tags[0]
 	}
-	list := slices.DeleteFunc(slices.Clone(v.Candidates(protocol, "", false)), func(e *proxy.Entry) bool { return e.Tag() != tag })
-	e := proxy.Rendezvous(v, protocol, as.Key.Name, list)
-	if e == nil {
-		return "", false
+	host := hashed(v, protocol, as.Key.Name, tag, v.Candidates(protocol, "", false))
+	return host, host != ""
+}
+
+// mailProtocol is the one by which users are placed.
+func (g *generation) mailProtocol() string {
+	if v := g.monitor.View(); !v.Serves("imap") && v.Serves("pop3") {
+		return "pop3"
 	}
-	return e.Machine().ID, true
+	return "imap"
 }
 
 // maxHookOutput bounds what a hook's output adds to an error.

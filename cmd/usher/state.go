@@ -22,6 +22,7 @@ const (
 	usersFile = "users.json"    // pins and holds
 	movesFile = "moves.json"
 	auditFile = "audit.log"
+	hashFile  = "awaited.json" // moves of users not seen yet
 )
 
 // A state is what a node keeps in state_dir over restarts.
@@ -31,17 +32,20 @@ type state struct {
 	orders *affinity.OrderFile
 	moves  *moves.Engine
 	trail  *control.Audit
+
+	awaited *awaited
 }
 
 // openState reads what is in dir and starts nothing: moves wait for their settings.
 // Every fault is in the error, a line each.
 func openState(dir string, store *affinity.Memory, log *zap.Logger) (*state, error) {
 	var s state
-	var errs [4]error
+	var errs [5]error
 	s.admin, errs[0] = monitor.OpenAdminFile(filepath.Join(dir, adminFile))
 	s.orders, errs[1] = affinity.OpenOrderFile(filepath.Join(dir, usersFile))
 	s.moves, errs[2] = moves.Open(moves.Options{Path: filepath.Join(dir, movesFile), Store: store, NewID: func() string { return proxy.NewID(time.Now()) }, Log: log}, moves.Settings{})
 	s.added, errs[3] = openInventoryFile(filepath.Join(dir, addedFile))
+	s.awaited, errs[4] = openAwaited(filepath.Join(dir, hashFile))
 	s.trail = control.NewAudit(filepath.Join(dir, auditFile))
 	return &s, errors.Join(errs[:]...)
 }
