@@ -65,7 +65,14 @@ func (m *Memory) SetLimits(expire time.Duration, maxEntries int) {
 // locate hashes the name alone, so that Refresh finds all tags in one place. The
 // shard and the place in it go by different bits.
 func (m *Memory) locate(name string) (*shard, uint32) {
-	h := maphash.String(m.seed, name)
+	return m.place(maphash.String(m.seed, name))
+}
+
+func (m *Memory) locateBytes(name []byte) (*shard, uint32) {
+	return m.place(maphash.Bytes(m.seed, name))
+}
+
+func (m *Memory) place(h uint64) (*shard, uint32) {
 	return &m.shard[h%shards], uint32(h >> 32)
 }
 
