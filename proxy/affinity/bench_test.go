@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -153,4 +154,42 @@ func BenchmarkPause(b *testing.B) {
 			b.ReportMetric(float64(over), "over-1ms")
 		})
 	}
+}
+
+// BenchmarkSnapshot writes 10 million assignments, and loads them, each once an
+// iteration.
+func BenchmarkSnapshot(b *testing.B) {
+	const n = 10_000_000
+	dir, ctx := b.TempDir(), context.Background()
+	m := filled(b, n)
+	s, err := OpenSnapshot(dir, m, zap.NewNop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("op=take/users=1e7", func(b *testing.B) {
+		for b.Loop() {
+			size, err := s.take(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(size)/n, "B/user")
+		}
+	})
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("op=load/users=1e7", func(b *testing.B) {
+		before := cpu()
+		for b.Loop() {
+			m := newMemory(b, 2*n)
+			s, err := OpenSnapshot(dir, m, zap.NewNop())
+			if err != nil || m.Len() != n {
+				b.Fatal(err, m.Len())
+			}
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+	})
 }

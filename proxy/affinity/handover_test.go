@@ -124,12 +124,13 @@ func TestSnapshot_Overflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		p := open(t, dir)
-		pad := strings.Repeat("x", 4000)
-		const n = 2 * maxPending / 4000
+		p.snap.most = 4 << 20
+		p.snap.gather()
+		const n = 200_000
 		for i := range n {
-			claim(t, p.m, Key{Name: fmt.Sprint(i, pad)}, "", "a")
+			claim(t, p.m, Key{Name: nth(i)}, "", "a")
 		}
-		if got := p.snap.journal.to.bytes.Load(); got > maxPending+shards*chunkSize {
+		if got := p.snap.journal.to.bytes.Load(); got > p.snap.most+shards*chunkSize {
 			t.Errorf("%d bytes wait", got)
 		}
 		p.start()
@@ -165,9 +166,11 @@ func TestSnapshot_KillNine(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(2500*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		claimed := map[string]time.Time{}
 		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if len(claimed) == 0 {
+				time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
+			}
 			claimed[lines.Text()] = time.Now()
 		}
 		killed := time.Now()
@@ -216,7 +219,7 @@ func claimForEver(dir string) {
 		if _, err := fmt.Println(name); err != nil {
 			panic(errors.Join(err, s.Close()))
 		}
-		if i%100 == 0 {
+		if i%20 == 0 {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -12,6 +12,7 @@ const (
 
 // A pending counts what waits in the outboxes of all shards.
 type pending struct {
+	most  int64 // bytes
 	bytes atomic.Int64
 	lost  atomic.Bool // an outbox had no room: what it held, and holds no more, is missing
 }
@@ -36,7 +37,7 @@ func (o *outbox) room(n int) bool {
 		return true
 	}
 	size := max(chunkSize, blockHead+n)
-	if o.to.bytes.Add(int64(size)) > maxPending {
+	if o.to.bytes.Add(int64(size)) > o.to.most {
 		o.to.lost.Store(true)
 		o.start(nil)
 		return false

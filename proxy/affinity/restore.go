@@ -77,10 +77,11 @@ func (r *restore) drop(tag, expires uint32, name []byte) {
 	defer s.mu.Unlock()
 	g := s.segment(hash)
 	i := r.find(g, hash, tag, name)
-	if i >= 0 && !(r.merge && g.slots[i].expires > r.expiry(expires)) {
-		r.m.drop(g, i)
-		g.tidy()
+	if i < 0 || r.merge && g.slots[i].expires > r.expiry(expires) {
+		return
 	}
+	r.m.drop(g, i)
+	g.tidy()
 }
 
 func (r *restore) user(tag uint32, name, user []byte) {

@@ -168,14 +168,14 @@ func TestSegments_GrowAndShrink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, 1_000_000)
 		one, _ := m.locate("x")
-		name := func(i int) Key {
-			for ; ; i += 1_000_000 {
-				if s, _ := m.locate(fmt.Sprint(i)); s == one {
-					return Key{Name: fmt.Sprint(i)}
-				}
+		const n = 8000
+		var all []string // of that shard
+		for i := 0; len(all) < 2*n+1; i++ {
+			if s, _ := m.locate(nth(i)); s == one {
+				all = append(all, nth(i))
 			}
 		}
-		const n = 20_000
+		name := func(i int) Key { return Key{Name: all[i]} }
 		for i := range n {
 			claim(t, m, name(i), "", "a")
 		}

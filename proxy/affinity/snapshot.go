@@ -49,6 +49,7 @@ type Snapshot struct {
 	process uint64
 	wall    func() time.Time // the clock that may be set
 	least   int64            // leastJournal
+	most    int64            // maxPending
 
 	lock    *os.File          // nil: another process has it
 	damaged map[string]string // paths of files, and what they will be called
@@ -69,7 +70,7 @@ func OpenSnapshot(dir string, m *Memory, log *zap.Logger) (*Snapshot, error) {
 	_, _ = rand.Read(process[:]) // never fails
 	s := &Snapshot{
 		dir: dir, m: m, log: log, process: binary.LittleEndian.Uint64(process[:]),
-		wall: m.opt.Now, least: leastJournal, damaged: map[string]string{},
+		wall: m.opt.Now, least: leastJournal, most: maxPending, damaged: map[string]string{},
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("assignments: %w", err)
@@ -94,7 +95,7 @@ func OpenSnapshot(dir string, m *Memory, log *zap.Logger) (*Snapshot, error) {
 
 // gather has what changes from now on gathered.
 func (s *Snapshot) gather() {
-	s.journal.to = &pending{}
+	s.journal.to = &pending{most: s.most}
 	s.m.gather(s.journal.to)
 }
 
