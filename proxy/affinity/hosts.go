@@ -26,11 +26,11 @@ func (t *nameTable) count(id uint32, n int64) { (*t.names.Load())[id].uses.Add(n
 
 // uses returns how many entries have a name, 0 for one that is not interned.
 func (t *nameTable) uses(name string) int {
-	id, ok := t.ids.Load(name)
+	id, ok := t.known(name)
 	if !ok {
 		return 0
 	}
-	return int((*t.names.Load())[id.(uint32)].uses.Load())
+	return int((*t.names.Load())[id].uses.Load())
 }
 
 // all returns the names by id. Read it only.
@@ -41,14 +41,27 @@ func (t *nameTable) all() []interned {
 	return nil
 }
 
+// known returns the id of a name, if it has one.
+func (t *nameTable) known(name string) (id uint32, ok bool) {
+	if name == "" && len(t.all()) > 0 && t.name(0) == "" {
+		return 0, true // the tag of nearly all
+	}
+	v, ok := t.ids.Load(name)
+	if !ok {
+		return 0, false
+	}
+	return v.(uint32), true
+}
+
+// id interns a name.
 func (t *nameTable) id(name string) uint32 {
-	if id, ok := t.ids.Load(name); ok {
-		return id.(uint32)
+	if id, ok := t.known(name); ok {
+		return id
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if id, ok := t.ids.Load(name); ok {
-		return id.(uint32)
+	if id, ok := t.known(name); ok {
+		return id
 	}
 	// Appending in place is safe: who holds the older header does not look
 	// beyond its length.

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const shards = 256
 
-// sweepBatch bounds how long a sweep holds a shard's lock.
-const sweepBatch = 2000
+// maxName bounds what is recorded, in bytes: names of users have 255 at most.
+const maxName = 4096
 
 // MemoryOptions configure a Memory.
 type MemoryOptions struct {
@@ -23,30 +20,19 @@ type MemoryOptions struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Memory is a Store in this process's memory: 256 maps, each under a lock of
-// its own. Hosts are interned, so that an entry costs its key and eight bytes.
+// Memory is a Store in this process's memory: 256 shards of small hash tables, in
+// which the garbage collector finds no pointers. Hosts and tags are interned. An
+// entry costs about 30 bytes and its name.
 type Memory struct {
 	opt   MemoryOptions
 	life  atomic.Int64 // seconds: Expire, rounded up
 	most  atomic.Int64 // MaxEntries
-	seed  maphash.Seed
+	seed  maphash.Seed // secret, so that nobody can choose names that hash alike
 	start time.Time
 	len   atomic.Int64
 	shard [shards]shard
 	hosts nameTable
-	tags  nameTable // those that ever had an entry
-}
-
-type shard struct {
-	sync.RWMutex
-	m     map[string]entry
-	users map[string][]string // of keys whose sessions have other names
-	_     [16]byte            // a shard's lock shares its cache line with no other's
-}
-
-type entry struct {
-	host    uint32 // id in Memory.hosts
-	expires uint32 // seconds since Memory.start
+	tags  nameTable // those that ever had an entry; 0 is ""
 }
 
 // NewMemory returns an empty store. Run sweeps it.
@@ -62,8 +48,9 @@ func NewMemory(opt MemoryOptions) (*Memory, error) {
 	}
 	m := &Memory{opt: opt, seed: maphash.MakeSeed(), start: opt.Now()}
 	for i := range m.shard {
-		m.shard[i].m, m.shard[i].users = map[string]entry{}, map[string][]string{}
+		m.shard[i].init()
 	}
+	m.tags.id("")
 	m.SetLimits(opt.Expire, opt.MaxEntries)
 	return m, nil
 }
@@ -75,18 +62,18 @@ func (m *Memory) SetLimits(expire time.Duration, maxEntries int) {
 	m.most.Store(int64(maxEntries))
 }
 
-// mapKey puts a tag before the name. Neither holds a NUL: names of users and
-// tags with control bytes are refused at the door.
-func mapKey(k Key) string {
-	if k.Tag == "" {
-		return k.Name
-	}
-	return k.Name + "\x00" + k.Tag
+// locate hashes the name alone, so that Refresh finds all tags in one place. The
+// shard and the place in it go by different bits.
+func (m *Memory) locate(name string) (*shard, uint32) {
+	return m.place(maphash.String(m.seed, name))
 }
 
-// shardOf hashes the name alone, so that Refresh finds all tags in one shard.
-func (m *Memory) shardOf(name string) *shard {
-	return &m.shard[maphash.String(m.seed, name)%shards]
+func (m *Memory) locateBytes(name []byte) (*shard, uint32) {
+	return m.place(maphash.Bytes(m.seed, name))
+}
+
+func (m *Memory) place(h uint64) (*shard, uint32) {
+	return &m.shard[h%shards], uint32(h >> 32)
 }
 
 // now is rounded up, so that an entry never lives shorter than Expire.
@@ -100,12 +87,19 @@ func (m *Memory) expiry(now uint32) uint32 {
 
 // Lookup implements Store.
 func (m *Memory) Lookup(_ context.Context, key Key) (string, error) {
-	s := m.shardOf(key.Name)
-	k := mapKey(key)
-	s.RLock()
-	e, ok := s.m[k]
-	s.RUnlock()
-	if !ok || e.expires <= m.now() {
+	tag, ok := m.tags.known(key.Tag)
+	if !ok {
+		return "", nil
+	}
+	s, hash := m.locate(key.Name)
+	var e slot
+	s.mu.RLock()
+	g := s.segment(hash)
+	if i := g.find(hash, tag, key.Name); i >= 0 {
+		e = g.slots[i]
+	}
+	s.mu.RUnlock()
+	if e.expires <= m.now() {
 		return "", nil
 	}
 	return m.hosts.name(e.host), nil
@@ -113,33 +107,60 @@ func (m *Memory) Lookup(_ context.Context, key Key) (string, error) {
 
 // Claim implements Store.
 func (m *Memory) Claim(_ context.Context, key Key, seen, host string) (string, error) {
-	s := m.shardOf(key.Name)
-	k := mapKey(key)
-	id := m.hosts.id(host)
-	if key.Tag != "" {
-		m.tags.id(key.Tag)
-	}
-	now := m.now()
-
-	s.Lock()
-	defer s.Unlock()
-	e, there := s.m[k]
-	alive := there && e.expires > now
-	switch {
-	case alive && e.host != id && m.hosts.name(e.host) != seen:
-		return m.hosts.name(e.host), nil
-	case !there && !m.reserve():
+	if tooLong(key.Tag, key.Name, host) {
 		return host, nil
 	}
-	// Of an entry that goes on as it was nothing is counted: most logins.
-	if !there || e.host != id {
-		if there {
-			m.hosts.count(e.host, -1)
+	s, hash := m.locate(key.Name)
+	id, tag := m.hosts.id(host), m.tags.id(key.Tag)
+	now := m.now()
+	expires := m.expiry(now)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.segment(hash)
+	i := g.find(hash, tag, key.Name)
+	if i < 0 {
+		if m.reserve() {
+			m.hosts.count(id, 1)
+			s.insert(tag, key.Name, slot{hash: hash, host: id, expires: expires})
+			s.out.put(opNew, tag, id, expires, key.Name)
 		}
-		m.hosts.count(id, 1)
+		return host, nil
 	}
-	s.m[k] = entry{id, m.expiry(now)}
+	e := &g.slots[i]
+	op := opPut
+	switch {
+	case e.expires <= now:
+		op = opNew
+		delete(g.users, e.key)
+	case e.host != id && m.hosts.name(e.host) != seen:
+		return m.hosts.name(e.host), nil
+	case e.host == id && e.expires == expires:
+		return host, nil // nothing is new of it: many logins of one key
+	}
+	m.move(e, id)
+	e.expires = expires
+	s.out.put(op, tag, id, expires, key.Name)
 	return host, nil
+}
+
+// tooLong reports what no request has: names are checked at the door.
+func tooLong(names ...string) bool {
+	for _, n := range names {
+		if len(n) > maxName {
+			return true
+		}
+	}
+	return false
+}
+
+// move gives an entry its host. Of one that stays nothing is counted: most logins.
+func (m *Memory) move(e *slot, host uint32) {
+	if e.host != host {
+		m.hosts.count(e.host, -1)
+		m.hosts.count(host, 1)
+		e.host = host
+	}
 }
 
 // reserve counts a new entry, unless the store is full.
@@ -153,17 +174,20 @@ func (m *Memory) reserve() bool {
 
 // Refresh implements Store.
 func (m *Memory) Refresh(_ context.Context, name string) error {
-	s := m.shardOf(name)
+	s, hash := m.locate(name)
 	now := m.now()
-	s.Lock()
-	defer s.Unlock()
-	if e, ok := s.m[name]; ok && e.expires > now {
-		s.m[name] = entry{e.host, m.expiry(now)}
-	}
-	for _, tag := range m.tags.all() {
-		k := mapKey(Key{tag.name, name})
-		if e, ok := s.m[k]; ok && e.expires > now {
-			s.m[k] = entry{e.host, m.expiry(now)}
+	expires := m.expiry(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.segment(hash)
+	for i := g.home(hash); g.slots[i].key != 0; i = g.after(i) {
+		e := &g.slots[i]
+		if e.hash != hash || e.expires <= now || e.expires == expires {
+			continue
+		}
+		if tag, n := g.key(e); string(n) == name {
+			e.expires = expires
+			s.out.put(opPut, tag, e.host, expires, name)
 		}
 	}
 	return nil
@@ -171,40 +195,59 @@ func (m *Memory) Refresh(_ context.Context, name string) error {
 
 // Remember implements Store.
 func (m *Memory) Remember(_ context.Context, key Key, user string) error {
-	s := m.shardOf(key.Name)
-	k := mapKey(key)
-	s.RLock()
-	known := slices.Contains(s.users[k], user)
-	s.RUnlock()
-	if known {
+	tag, ok := m.tags.known(key.Tag)
+	if !ok || tooLong(user) {
 		return nil
 	}
-	s.Lock()
-	defer s.Unlock()
-	list := s.users[k]
-	if e, ok := s.m[k]; ok && e.expires > m.now() && len(list) < MaxUsers && !slices.Contains(list, user) {
-		s.users[k] = append(list, user)
+	s, hash := m.locate(key.Name)
+	// news returns the entry that does not know the user yet, or nil.
+	news := func() (g *segment, e *slot) {
+		g = s.segment(hash)
+		i := g.find(hash, tag, key.Name)
+		if i < 0 || g.slots[i].expires <= m.now() {
+			return nil, nil
+		}
+		if known, count := g.knows(&g.slots[i], user); known || count >= MaxUsers {
+			return nil, nil
+		}
+		return g, &g.slots[i]
+	}
+	s.mu.RLock()
+	_, e := news()
+	s.mu.RUnlock()
+	if e == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g, e := news(); e != nil {
+		g.remember(e, user)
+		s.out.user(tag, key.Name, user)
 	}
 	return nil
 }
 
 // Get implements Store.
 func (m *Memory) Get(_ context.Context, key Key) (Assignment, error) {
-	s := m.shardOf(key.Name)
-	k := mapKey(key)
-	s.RLock()
-	defer s.RUnlock()
-	e, ok := s.m[k]
-	if !ok || e.expires <= m.now() {
+	tag, ok := m.tags.known(key.Tag)
+	if !ok {
 		return Assignment{}, nil
 	}
-	return m.assignment(k, e, s.users[k]), nil
+	s, hash := m.locate(key.Name)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g := s.segment(hash)
+	i := g.find(hash, tag, key.Name)
+	if i < 0 || g.slots[i].expires <= m.now() {
+		return Assignment{}, nil
+	}
+	return m.assignment(g, &g.slots[i]), nil
 }
 
-func (m *Memory) assignment(k string, e entry, users []string) Assignment {
-	name, tag, _ := strings.Cut(k, "\x00")
+func (m *Memory) assignment(g *segment, e *slot) Assignment {
+	tag, name := g.key(e)
 	return Assignment{
-		Key: Key{tag, name}, Host: m.hosts.name(e.host), Users: slices.Clone(users),
+		Key: Key{m.tags.name(tag), string(name)}, Host: m.hosts.name(e.host), Users: g.usersOf(e),
 		Expires: m.start.Add(time.Duration(e.expires) * time.Second),
 	}
 }
@@ -222,43 +265,62 @@ func (m *Memory) Set(ctx context.Context, key Key, host string) error {
 
 // Forget implements Store.
 func (m *Memory) Forget(_ context.Context, key Key) error {
-	s := m.shardOf(key.Name)
-	s.Lock()
-	defer s.Unlock()
-	if k := mapKey(key); s.has(k) {
-		m.drop(s, k)
+	tag, ok := m.tags.known(key.Tag)
+	if !ok {
+		return nil
+	}
+	s, hash := m.locate(key.Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.segment(hash)
+	if i := g.find(hash, tag, key.Name); i >= 0 {
+		s.out.drop(tag, g.slots[i].expires, key.Name)
+		m.drop(g, i)
+		g.tidy()
 	}
 	return nil
 }
 
-func (s *shard) has(k string) bool { _, ok := s.m[k]; return ok }
-
-// drop deletes what is there. The caller holds the shard's lock.
-func (m *Memory) drop(s *shard, k string) {
-	m.hosts.count(s.m[k].host, -1)
+// drop takes an entry out. The caller holds the shard's lock.
+func (m *Memory) drop(g *segment, i int) {
+	m.hosts.count(g.slots[i].host, -1)
 	m.len.Add(-1)
-	delete(s.m, k)
-	delete(s.users, k)
+	g.drop(i)
 }
 
-// Each implements Store. It holds a shard's lock while it copies a part of it.
+// Each implements Store.
 func (m *Memory) Each(ctx context.Context, host string, yield func(Assignment) bool) error {
-	for i := range m.shard {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s := &m.shard[i]
+	return m.segments(ctx, func(g *segment) bool {
 		now := m.now()
-		var batch []Assignment
-		s.RLock()
-		for k, e := range s.m {
-			if e.expires > now && (host == "" || m.hosts.name(e.host) == host) {
-				batch = append(batch, m.assignment(k, e, s.users[k]))
+		for i := range g.slots {
+			e := &g.slots[i]
+			if e.key == 0 || e.expires <= now || host != "" && m.hosts.name(e.host) != host {
+				continue
+			}
+			if !yield(m.assignment(g, e)) {
+				return false
 			}
 		}
-		s.RUnlock()
-		for _, a := range batch {
-			if !yield(a) {
+		return true
+	})
+}
+
+// segments calls yield with a copy of each segment until it returns false. It
+// holds a lock only while it copies one.
+func (m *Memory) segments(ctx context.Context, yield func(*segment) bool) error {
+	var g segment
+	for i := range m.shard {
+		s := &m.shard[i]
+		for at := cursor(0); at < lastCursor; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			s.mu.RLock()
+			var from *segment
+			from, at = s.next(at)
+			from.copyTo(&g)
+			s.mu.RUnlock()
+			if !yield(&g) {
 				return nil
 			}
 		}
@@ -272,8 +334,7 @@ func (m *Memory) Len() int { return int(m.len.Load()) }
 // Assigned implements Store.
 func (m *Memory) Assigned(host string) int { return m.hosts.uses(host) }
 
-// Run sweeps expired entries until ctx ends: each shard once a minute, a
-// bounded number at a time, so that no login waits for it.
+// Run sweeps expired entries until ctx ends: each shard once a minute.
 func (m *Memory) Run(ctx context.Context) {
 	t := time.NewTicker(time.Minute / shards)
 	defer t.Stop()
@@ -287,27 +348,22 @@ func (m *Memory) Run(ctx context.Context) {
 	}
 }
 
-// sweep deletes what has expired. What is claimed between its two passes it
-// leaves alone.
+// sweep drops what has expired. It holds the lock for one segment at a time, so
+// that no login waits for it.
 func (m *Memory) sweep(s *shard) {
 	now := m.now()
-	var dead []string
-	s.RLock()
-	for k, e := range s.m {
-		if e.expires <= now {
-			dead = append(dead, k)
-		}
-	}
-	s.RUnlock()
-	for len(dead) > 0 {
-		n := min(len(dead), sweepBatch)
-		s.Lock()
-		for _, k := range dead[:n] {
-			if e, ok := s.m[k]; ok && e.expires <= now {
-				m.drop(s, k)
+	for at := cursor(0); at < lastCursor; {
+		var g *segment
+		s.mu.Lock()
+		g, at = s.next(at)
+		for i := 0; i < len(g.slots); {
+			if g.slots[i].key != 0 && g.slots[i].expires <= now {
+				m.drop(g, i) // which may have put another one here
+			} else {
+				i++
 			}
 		}
-		s.Unlock()
-		dead = dead[n:]
+		g.tidy()
+		s.mu.Unlock()
 	}
 }

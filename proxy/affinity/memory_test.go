@@ -205,37 +205,6 @@ func TestRendezvous(t *testing.T) {
 	}
 }
 
-func BenchmarkMemory(b *testing.B) {
-	const users = 1_000_000
-	m := newMemory(b, users)
-	keys := make([]Key, users)
-	for i := range keys {
-		keys[i] = Key{Name: fmt.Sprintf("user%d@example.org", i)}
-		claim(b, m, keys[i], "", fmt.Sprint("host", i%100))
-	}
-	b.Run("op=lookup/users=1e6", func(b *testing.B) {
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			for i := 0; pb.Next(); i = (i + 7919) % users {
-				if _, err := m.Lookup(context.Background(), keys[i]); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	})
-	b.Run("op=claim/users=1e6", func(b *testing.B) {
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			for i := 0; pb.Next(); i = (i + 7919) % users {
-				host := m.hosts.name(uint32(i % 100))
-				if _, err := m.Claim(context.Background(), keys[i], host, host); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	})
-}
-
 // The number of entries on each host is exact but for those that expired and wait
 // for the sweep.
 func TestAssigned(t *testing.T) {
