@@ -66,6 +66,9 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Affinity.Mode != "off" {
+		st.keep(cfg.StateDir, store, logs.log)
+	}
 	return &app{
 		parts: newParts(logs.log, store, st),
 		load:  load, source: source, logging: logs,
@@ -76,7 +79,8 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 
 // Run serves cfg until ctx ends, then finishes what is in flight. ready, if not
 // nil, is called when all listeners are open.
-func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
+func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) (err error) {
+	defer func() { err = errors.Join(err, a.state.close()) }()
 	sweep, stopSweep := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { a.store.Run(sweep) })
@@ -91,7 +95,6 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) error {
 	if ready != nil {
 		ready()
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-a.failed:

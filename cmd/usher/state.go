@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,12 +18,13 @@ import (
 
 // Files in state_dir.
 const (
-	adminFile = "admin.json"    // orders for backends
-	addedFile = "backends.json" // added and removed ones
-	usersFile = "users.json"    // pins and holds
-	movesFile = "moves.json"
-	auditFile = "audit.log"
-	hashFile  = "awaited.json" // moves of users not seen yet
+	adminFile      = "admin.json"    // orders for backends
+	addedFile      = "backends.json" // added and removed ones
+	usersFile      = "users.json"    // pins and holds
+	movesFile      = "moves.json"
+	auditFile      = "audit.log"
+	assignmentsDir = "assignments"  // a folder
+	hashFile       = "awaited.json" // moves of users not seen yet
 )
 
 // A state is what a node keeps in state_dir over restarts.
@@ -34,6 +36,7 @@ type state struct {
 	trail  *control.Audit
 
 	awaited *awaited
+	kept    *affinity.Snapshot // of assignments; nil: they are not kept
 }
 
 // openState reads what is in dir and starts nothing: moves wait for their settings.
@@ -50,5 +53,29 @@ func openState(dir string, store *affinity.Memory, log *zap.Logger) (*state, err
 	return &s, errors.Join(errs[:]...)
 }
 
+// keep reads the assignments that are kept in dir into store, and has them kept on.
+// Where that is not possible logins are worth more than what a restart forgets.
+func (s *state) keep(dir string, store *affinity.Memory, log *zap.Logger) {
+	var err error
+	if s.kept, err = affinity.OpenSnapshot(filepath.Join(dir, assignmentsDir), store, log); err != nil {
+		log.Error("assignments are not kept over a restart", zap.Error(err))
+	}
+}
+
 // run does the state's background work until ctx ends.
-func (s *state) run(ctx context.Context) { s.moves.Run(ctx) }
+func (s *state) run(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.moves.Run(ctx) })
+	if s.kept != nil {
+		work.Go(func() { s.kept.Run(ctx) })
+	}
+}
+
+// close keeps what is left, when run has returned and logins have ended.
+func (s *state) close() error {
+	if s.kept == nil {
+		return nil
+	}
+	return s.kept.Close()
+}
