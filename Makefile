@@ -48,8 +48,9 @@ lint: ## gofmt, go vet, golangci-lint
 	$(TOOL) golangci-lint run
 
 .PHONY: generate
-generate: ## docs/lua-api.md and scripts/types, of the tables in luabridge/modules
+generate: ## docs/lua-api.md and scripts/types, of the tables in luabridge/modules; docs/openapi.json, of control's
 	$(GO) test ./luabridge/reference -run '^TestGenerated$$' -count 1 -update
+	$(GO) test ./control -run '^TestGenerated_OpenAPI$$' -count 1 -update
 
 .PHONY: bench
 bench: ## benchmarks; compare two runs with: make benchstat OLD=a.txt NEW=b.txt

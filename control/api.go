@@ -2,15 +2,12 @@ package control
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -135,125 +132,19 @@ type Problem struct {
 // socket must let nobody else in.
 func API(s Service, log *zap.Logger) http.Handler {
 	mux := http.NewServeMux()
-	answer := func(pattern string, f func(*http.Request) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	for _, call := range calls {
+		mux.HandleFunc(call.method+" "+call.path, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			v, err := f(r)
+			v, err := call.do(s, r)
 			writeJSON(w, log, v, err)
 		})
 	}
-	answer("GET /v1/status", func(*http.Request) (any, error) { return s.Status(), nil })
-	answer("GET /v1/users/{user}", func(r *http.Request) (any, error) { return s.User(r.Context(), r.PathValue("user")) })
-	answer("POST /v1/reload", func(r *http.Request) (any, error) {
-		force, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("force"), "false"))
-		if err != nil {
-			return nil, fmt.Errorf("force: %q; expected true or false", r.URL.Query().Get("force"))
-		}
-		return struct{}{}, s.Reload(force)
+	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) {
+		doc, err := OpenAPI()
+		writeJSON(w, log, doc, err)
 	})
-	answer("PATCH /v1/backends/{target}", func(r *http.Request) (any, error) {
-		o := BackendOrder{}
-		if err := readJSON(r, &o); err != nil {
-			return nil, err
-		}
-		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
-		return s.Order(r.Context(), o)
-	})
-	answer("POST /v1/backends", func(r *http.Request) (any, error) {
-		var o BackendAdd
-		if err := readJSON(r, &o); err != nil {
-			return nil, err
-		}
-		o.By = cmp.Or(o.By, peerName(r))
-		return s.AddBackend(r.Context(), o)
-	})
-	answer("DELETE /v1/backends/{target}", func(r *http.Request) (any, error) {
-		var o BackendRemove
-		if err := readJSON(r, &o); err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		o.Target, o.By = r.PathValue("target"), cmp.Or(o.By, peerName(r))
-		return s.RemoveBackend(r.Context(), o)
-	})
-	user := func(pattern string, f func(context.Context, UserOrder) (any, error)) {
-		answer(pattern, func(r *http.Request) (any, error) {
-			o, err := userOrder(r)
-			if err != nil {
-				return nil, err
-			}
-			return f(r.Context(), o)
-		})
-	}
-	user("POST /v1/users/{user}/move", func(ctx context.Context, o UserOrder) (any, error) { return s.Move(ctx, o) })
-	user("PUT /v1/users/{user}/pin", func(ctx context.Context, o UserOrder) (any, error) { return s.Pin(ctx, o) })
-	user("DELETE /v1/users/{user}/pin", func(ctx context.Context, o UserOrder) (any, error) { return s.Unpin(ctx, o) })
-	user("PUT /v1/users/{user}/hold", func(ctx context.Context, o UserOrder) (any, error) { return s.Hold(ctx, o) })
-	user("DELETE /v1/users/{user}/hold", func(ctx context.Context, o UserOrder) (any, error) { return s.Release(ctx, o) })
-	user("POST /v1/users/{user}/kick", func(ctx context.Context, o UserOrder) (any, error) { return s.Kick(ctx, o) })
-	answer("GET /v1/moves", func(*http.Request) (any, error) { return s.Moves(), nil })
-	answer("GET /v1/moves/{id}", func(r *http.Request) (any, error) { return s.MoveOf(r.PathValue("id")) })
-	answer("POST /v1/moves/{id}/undo", func(r *http.Request) (any, error) {
-		o, err := userOrder(r)
-		if err != nil {
-			return nil, err
-		}
-		return s.Undo(r.Context(), r.PathValue("id"), o)
-	})
-	answer("POST /v1/flushes", func(r *http.Request) (any, error) {
-		var o FlushOrder
-		if err := readJSON(r, &o); err != nil {
-			return nil, err
-		}
-		o.By = cmp.Or(o.By, peerName(r))
-		return s.Flush(r.Context(), o)
-	})
-	answer("GET /v1/flushes/{id}", func(r *http.Request) (any, error) { return s.FlushOf(r.PathValue("id")) })
-	answer("DELETE /v1/flushes/{id}", func(r *http.Request) (any, error) {
-		o, err := userOrder(r)
-		if err != nil {
-			return nil, err
-		}
-		return s.StopFlush(r.Context(), r.PathValue("id"), o)
-	})
-	mux.HandleFunc("GET /v1/map", func(w http.ResponseWriter, r *http.Request) { writeMap(w, r, s, log) })
-	answer("GET /v1/decisions", func(r *http.Request) (any, error) {
-		q := r.URL.Query()
-		found := s.Decisions(q.Get("id"), q.Get("user"))
-		if len(found) == 0 {
-			return nil, fmt.Errorf("decision: %w among those that are kept (control.decisions)", ErrNotFound)
-		}
-		return found, nil
-	})
-	answer("GET /v1/dump", func(r *http.Request) (any, error) { return s.Dump(r.Context()) })
-	answer("GET /v1/nodes", func(r *http.Request) (any, error) { return s.Nodes(r.Context()) })
-	answer("GET /v1/audit", func(r *http.Request) (any, error) {
-		most, err := strconv.Atoi(cmp.Or(r.URL.Query().Get("last"), "100"))
-		if err != nil || most < 1 {
-			return nil, fmt.Errorf("last: %q; expected a number", r.URL.Query().Get("last"))
-		}
-		return s.Audit(most)
-	})
-	answer("POST /v1/backends/{target}/check", func(r *http.Request) (any, error) {
-		return s.CheckBackend(r.Context(), r.PathValue("target"))
-	})
-	answer("POST /v1/route", func(r *http.Request) (any, error) {
-		var q RouteQuery
-		if err := readJSON(r, &q); err != nil {
-			return nil, err
-		}
-		return s.Route(r.Context(), q)
-	})
+	mux.HandleFunc("GET "+mapPath, func(w http.ResponseWriter, r *http.Request) { writeMap(w, r, s, log) })
 	return mux
-}
-
-// userOrder reads the order for a user, whose body may be missing.
-func userOrder(r *http.Request) (UserOrder, error) {
-	var o UserOrder
-	if err := readJSON(r, &o); err != nil && !errors.Is(err, io.EOF) {
-		return o, err
-	}
-	o.User, o.By = r.PathValue("user"), cmp.Or(o.By, peerName(r))
-	return o, nil
 }
 
 // writeMap writes the assignments, a JSON object a line, for there can be millions.
@@ -277,15 +168,6 @@ func writeMap(w http.ResponseWriter, r *http.Request, s Service, log *zap.Logger
 	if err = errors.Join(err, out.Flush()); err != nil {
 		log.Debug("control: reply", zap.Error(err))
 	}
-}
-
-func readJSON(r *http.Request, into any) error {
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	return nil
 }
 
 func writeJSON(w http.ResponseWriter, log *zap.Logger, v any, err error) {
