@@ -79,7 +79,6 @@ func New(opt Options) (*Monitor, error) {
 		goesOn = opt.Previous.Ready()
 		before = opt.Previous.shown.Load()
 	}
-	m.opt.Previous = nil // or every reload would keep all Monitors before it
 	m.targets = succeed(before.targets, opt.Servers, false)
 	entries, panics := m.compose(before.panics, m.targets, time.Now())
 	m.show(entries, m.targets, panics)
@@ -113,6 +112,29 @@ func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
 		targets = append(targets, t)
 	}
 	return targets
+}
+
+// catchUp takes over what Previous has found out since New.
+func (m *Monitor) catchUp() {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
+	if m.opt.Previous == nil {
+		return
+	}
+	before := m.opt.Previous.shown.Load()
+	m.opt.Previous = nil // or every reload would keep all Monitors before it
+	known := make(map[identity]*state, len(before.targets))
+	for _, t := range before.targets {
+		known[identify(t.server)] = t.state.Load()
+	}
+	targets, _ := m.inventory()
+	for _, t := range targets {
+		if st := known[identify(t.server)]; st != nil && st.checkedAt.After(t.state.Load().checkedAt) {
+			t.state.Store(st)
+		}
+	}
+	sh := m.shown.Load()
+	m.shown.Store(&shown{sh.view, sh.targets, before.panics})
 }
 
 // served reports whether each protocol of the inventory has a backend to offer.
@@ -174,6 +196,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer close(m.ended)
 	defer m.asked.stop()
 	defer m.opt.Admin.Watch(m.rebuild)()
+	m.catchUp()
 	m.rebuild() // with orders that were given since New
 	var wg sync.WaitGroup
 	defer wg.Wait()
