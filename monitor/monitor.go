@@ -90,8 +90,8 @@ func New(opt Options) (*Monitor, error) {
 }
 
 // succeed makes the targets of servers. What is known of a backend goes on in
-// the target that takes its place. With reuse one whose Server is the very same
-// stays.
+// the target that takes its place. With reuse its clock goes on too, if it is
+// checked as before: other weights and tags begin nothing anew.
 func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
 	known := make(map[identity]*target, len(old))
 	for _, t := range old {
@@ -105,7 +105,11 @@ func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
 			continue
 		}
 		t := newTarget(s)
-		if was != nil {
+		switch {
+		case was == nil:
+		case reuse && questionOf(was.server) == questionOf(s):
+			t.watched = was.watched
+		default:
 			t.state.Store(was.state.Load())
 			t.seen.Store(was.seen.Load())
 		}
@@ -159,8 +163,9 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 	old := m.targets
 	m.targets = succeed(old, servers, true)
 	m.partial = false
+	stays := watchedOf(m.targets)
 	for _, t := range old {
-		if !slices.Contains(m.targets, t) {
+		if !stays[t.watched] {
 			close(t.gone)
 		}
 	}
@@ -169,6 +174,14 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 	signal(m.moved)
 	signal(m.dirty)
 	return nil
+}
+
+func watchedOf(targets []*target) map[*watched]bool {
+	of := make(map[*watched]bool, len(targets))
+	for _, t := range targets {
+		of[t.watched] = true
+	}
+	return of
 }
 
 // inventory returns the targets of now, and whether there are to be more.
@@ -202,22 +215,23 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { m.publish(ctx) })
 
-	running := map[*target]context.CancelFunc{}
+	running := map[*watched]context.CancelFunc{}
 	for {
 		targets, _ := m.inventory()
-		for t, stop := range running {
-			if !slices.Contains(targets, t) {
+		stays := watchedOf(targets)
+		for w, stop := range running {
+			if !stays[w] {
 				stop()
-				delete(running, t)
+				delete(running, w)
 			}
 		}
 		spread := min(time.Duration(len(targets))*spreadPerBackend, m.opt.Interval/10)
 		for _, t := range targets {
-			if running[t] != nil {
+			if running[t.watched] != nil {
 				continue
 			}
 			tctx, stop := context.WithCancel(ctx)
-			running[t] = stop
+			running[t.watched] = stop
 			wg.Go(func() { m.watch(tctx, t, time.Duration(rand.Float64()*float64(spread))) })
 		}
 		select {
