@@ -29,6 +29,7 @@ type AdminFile struct {
 	orders  atomic.Pointer[Orders] // never nil
 	syncDir func(dir string) error
 
+	giving   sync.Mutex // one order at a time; held as long as the disk takes
 	mu       sync.Mutex
 	watchers map[*func()]bool
 }
@@ -138,13 +139,15 @@ func (a *AdminFile) Order(_ context.Context, c Change) error {
 	if err := c.Valid(); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.giving.Lock()
+	defer a.giving.Unlock()
 	next := a.orders.Load().with(c)
 	if err := a.write(next); err != nil {
 		return fmt.Errorf("the order can't be kept, and is not taken: %w", err)
 	}
 	a.orders.Store(next)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for f := range a.watchers {
 		(*f)()
 	}
@@ -152,7 +155,7 @@ func (a *AdminFile) Order(_ context.Context, c Change) error {
 }
 
 // write replaces the file, and after an error leaves what stands in it. The caller
-// holds a.mu.
+// holds a.giving.
 func (a *AdminFile) write(o *Orders) error {
 	if err := a.replace(o); err != nil {
 		return err

@@ -388,3 +388,30 @@ func TestAdminFile_CannotSync(t *testing.T) {
 		}
 	}
 }
+
+// A disk that hangs keeps the order waiting, and not the monitor that a reload
+// makes meanwhile.
+func TestAdminFile_HangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := memoryAdmin(t)
+		hang := make(chan struct{})
+		a.syncDir = func(string) error { <-hang; return nil }
+		opt := options(server("imap", "mail1", 143))
+		opt.Admin = a
+		opt.Names = namesFunc(func(context.Context, string) (netip.Addr, error) { return netip.MustParseAddr("192.0.2.77"), nil })
+		m := fakeMonitor(t, &fake{}, opt)
+		ordered := make(chan error, 1)
+		go func() { ordered <- a.Order(t.Context(), changeOf(t, "drain mail1")) }()
+		synctest.Wait()
+		stop := start(t, m.Run)
+		time.Sleep(time.Second)
+		if h := health(m, 0); h != proxy.Up {
+			t.Errorf("%s a second after the begin", h)
+		}
+		close(hang)
+		if err := <-ordered; err != nil || m.View().Entries[0].Admin != proxy.AdminDrain {
+			t.Errorf("%v, %s", err, m.View().Entries[0].Admin)
+		}
+		stop()
+	})
+}

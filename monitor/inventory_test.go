@@ -112,3 +112,35 @@ func TestMonitor_Partial(t *testing.T) {
 		})
 	}
 }
+
+// A name server that gives other weights each second does not begin the checks
+// anew: one that hangs would never be found out.
+func TestMonitor_SetServers_Weights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{hang: map[string]bool{"192.0.2.2": true}}
+		a, b := server("imap", "192.0.2.1", 143), server("imap", "192.0.2.2", 143)
+		opt := options(a, b)
+		opt.Admin = memoryAdmin(t)
+		m := fakeMonitor(t, f, opt)
+		m.opt.Names = literals{}
+		defer start(t, m.Run)()
+		give(t, opt.Admin, "drain 192.0.2.1\n5 192.0.2.1\n")
+		for i := range 60 {
+			a, b := *a, *b
+			a.Weight, a.Tags, b.Weight = i, []string{fmt.Sprint(i)}, 60-i
+			if err := m.SetServers([]*proxy.Server{&b, &a}); err != nil {
+				t.Fatal(err)
+			}
+			if e := m.View().Entries; e[0].Server != &b || e[1].Weight != 5 || e[1].Tag() != fmt.Sprint(i) || e[1].Admin != proxy.AdminDrain {
+				t.Fatalf("%+v, %+v", e[0].Server, e[1].Server)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := words(m); got != "192.0.2.2 down, 192.0.2.1 up" {
+			t.Error(got)
+		}
+		if n := len(f.times("192.0.2.1")); n > 15 {
+			t.Errorf("%d checks in a minute", n)
+		}
+	})
+}

@@ -79,7 +79,6 @@ func New(opt Options) (*Monitor, error) {
 		goesOn = opt.Previous.Ready()
 		before = opt.Previous.shown.Load()
 	}
-	m.opt.Previous = nil // or every reload would keep all Monitors before it
 	m.targets = succeed(before.targets, opt.Servers, false)
 	entries, panics := m.compose(before.panics, m.targets, time.Now())
 	m.show(entries, m.targets, panics)
@@ -91,8 +90,8 @@ func New(opt Options) (*Monitor, error) {
 }
 
 // succeed makes the targets of servers. What is known of a backend goes on in
-// the target that takes its place. With reuse one whose Server is the very same
-// stays.
+// the target that takes its place. With reuse its clock goes on too, if it is
+// checked as before: other weights and tags begin nothing anew.
 func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
 	known := make(map[identity]*target, len(old))
 	for _, t := range old {
@@ -106,13 +105,40 @@ func succeed(old []*target, servers []*proxy.Server, reuse bool) []*target {
 			continue
 		}
 		t := newTarget(s)
-		if was != nil {
+		switch {
+		case was == nil:
+		case reuse && questionOf(was.server) == questionOf(s):
+			t.watched = was.watched
+		default:
 			t.state.Store(was.state.Load())
 			t.seen.Store(was.seen.Load())
 		}
 		targets = append(targets, t)
 	}
 	return targets
+}
+
+// catchUp takes over what Previous has found out since New.
+func (m *Monitor) catchUp() {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
+	if m.opt.Previous == nil {
+		return
+	}
+	before := m.opt.Previous.shown.Load()
+	m.opt.Previous = nil // or every reload would keep all Monitors before it
+	known := make(map[identity]*state, len(before.targets))
+	for _, t := range before.targets {
+		known[identify(t.server)] = t.state.Load()
+	}
+	targets, _ := m.inventory()
+	for _, t := range targets {
+		if st := known[identify(t.server)]; st != nil && st.checkedAt.After(t.state.Load().checkedAt) {
+			t.state.Store(st)
+		}
+	}
+	sh := m.shown.Load()
+	m.shown.Store(&shown{sh.view, sh.targets, before.panics})
 }
 
 // served reports whether each protocol of the inventory has a backend to offer.
@@ -137,8 +163,9 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 	old := m.targets
 	m.targets = succeed(old, servers, true)
 	m.partial = false
+	stays := watchedOf(m.targets)
 	for _, t := range old {
-		if !slices.Contains(m.targets, t) {
+		if !stays[t.watched] {
 			close(t.gone)
 		}
 	}
@@ -147,6 +174,14 @@ func (m *Monitor) SetServers(servers []*proxy.Server) error {
 	signal(m.moved)
 	signal(m.dirty)
 	return nil
+}
+
+func watchedOf(targets []*target) map[*watched]bool {
+	of := make(map[*watched]bool, len(targets))
+	for _, t := range targets {
+		of[t.watched] = true
+	}
+	return of
 }
 
 // inventory returns the targets of now, and whether there are to be more.
@@ -174,27 +209,29 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer close(m.ended)
 	defer m.asked.stop()
 	defer m.opt.Admin.Watch(m.rebuild)()
+	m.catchUp()
 	m.rebuild() // with orders that were given since New
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { m.publish(ctx) })
 
-	running := map[*target]context.CancelFunc{}
+	running := map[*watched]context.CancelFunc{}
 	for {
 		targets, _ := m.inventory()
-		for t, stop := range running {
-			if !slices.Contains(targets, t) {
+		stays := watchedOf(targets)
+		for w, stop := range running {
+			if !stays[w] {
 				stop()
-				delete(running, t)
+				delete(running, w)
 			}
 		}
 		spread := min(time.Duration(len(targets))*spreadPerBackend, m.opt.Interval/10)
 		for _, t := range targets {
-			if running[t] != nil {
+			if running[t.watched] != nil {
 				continue
 			}
 			tctx, stop := context.WithCancel(ctx)
-			running[t] = stop
+			running[t.watched] = stop
 			wg.Go(func() { m.watch(tctx, t, time.Duration(rand.Float64()*float64(spread))) })
 		}
 		select {

@@ -380,6 +380,49 @@ func TestMonitor_Previous(t *testing.T) {
 	})
 }
 
+// What Previous finds out while the rest of a configuration is being made is not
+// lost: neither a fall nor a panic.
+func TestMonitor_PreviousGoesOn(t *testing.T) {
+	silence := error(&checkError{"timeout", context.DeadlineExceeded})
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{"a fall": {errBroken, "dduuu"}, "a panic": {silence, "kkkkk"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old, f, _, _, stop := panicking(t, 5, nil)
+				opt := old.opt
+				opt.Servers, opt.Observer = nil, &recorder{}
+				for i := range 5 {
+					opt.Servers = append(opt.Servers, server("imap", host(i), 143))
+				}
+				opt.Previous = old
+				m := fakeMonitor(t, f, opt)
+				for i, c := range tt.want {
+					if c != 'u' {
+						fail(f, tt.err, i)
+					}
+				}
+				time.Sleep(20 * time.Second)
+				synctest.Wait()
+				if s := shows(old); s != tt.want {
+					t.Fatal(s)
+				}
+				fail(f, errBroken, 4) // of which it has yet to hear
+				defer start(t, m.Run)()
+				synctest.Wait()
+				if s := shows(m); s != tt.want {
+					t.Errorf("%s when it begins, want %s", s, tt.want)
+				}
+				if on := len(m.Panics()) > 0; on != (tt.want[0] == 'k') {
+					t.Errorf("%+v", m.Panics())
+				}
+				stop()
+			})
+		})
+	}
+}
+
 func TestMonitor_ViewIsMadeOnlyOnChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}

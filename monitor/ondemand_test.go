@@ -244,8 +244,8 @@ func TestMonitor_CheckNow(t *testing.T) {
 // who waits is told.
 func TestMonitor_CheckNow_Gone(t *testing.T) {
 	a, b, other := server("imap", "192.0.2.2", 143), server("smtp", "192.0.2.2", 25), server("imap", "192.0.2.3", 143)
-	heavier := *a
-	heavier.Weight = 7
+	deeper := *a
+	deeper.DeepCheck = true
 	tests := []struct {
 		name  string
 		delay map[int]time.Duration // of a check, by port
@@ -255,7 +255,7 @@ func TestMonitor_CheckNow_Gone(t *testing.T) {
 			return m.SetServers([]*proxy.Server{b, other})
 		}},
 		{"with other settings", map[int]time.Duration{143: 4 * time.Second}, func(m *Monitor, _ func()) error {
-			return m.SetServers([]*proxy.Server{&heavier, b, other})
+			return m.SetServers([]*proxy.Server{&deeper, b, other})
 		}},
 		{"when it was checked, and the other was not", map[int]time.Duration{25: 4 * time.Second}, func(m *Monitor, _ func()) error {
 			return m.SetServers([]*proxy.Server{b, other})

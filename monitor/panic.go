@@ -102,7 +102,7 @@ func (m *Monitor) askOthers(t *target, now time.Time) {
 	}
 	m.counted[protocol] = now
 	for _, o := range m.targets {
-		if o != t && o.server.Protocol == protocol && o.state.Load().health == proxy.Up {
+		if o.watched != t.watched && o.server.Protocol == protocol && o.state.Load().health == proxy.Up {
 			signal(o.soon)
 		}
 	}

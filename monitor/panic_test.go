@@ -281,6 +281,7 @@ func TestPanic_RefusedReload(t *testing.T) {
 		old, f, rec, logs, stop := panicking(t, 5, nil)
 		fail(f, silence, 0, 1, 2, 3)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		opt := options(server("pop3", host(0), 110))
 		opt.Previous, opt.Observer, opt.Logger = old, rec, old.log
 		m := fakeMonitor(t, f, opt)
@@ -379,6 +380,7 @@ func TestPanic_EndsWhileTheyRise(t *testing.T) {
 			f.set(host(i), nil)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if len(m.Panics()) > 0 {
 			t.Fatal("it goes on")
 		}

@@ -13,7 +13,12 @@ type target struct {
 	server         *proxy.Server
 	machine, entry string        // that operators' orders name: HOST and HOST:PORT, canonical
 	weighted       *proxy.Server // server, with the weight that was ordered last; the publisher's
+	*watched
+}
 
+// What is watched: what targets have in common that follow each other and are
+// checked alike.
+type watched struct {
 	// state is never nil. Only the target's watcher replaces it.
 	state atomic.Pointer[state]
 	// seen is the entry of the present view; nil before the first. Only the
@@ -23,11 +28,11 @@ type target struct {
 	// check come before its time.
 	now  chan *checkOrder
 	soon chan struct{}
-	gone chan struct{} // closed when it is no target any more
+	gone chan struct{} // closed when no target has it any more
 }
 
 func newTarget(s *proxy.Server) *target {
-	t := &target{server: s, now: make(chan *checkOrder), soon: make(chan struct{}, 1), gone: make(chan struct{})}
+	t := &target{server: s, watched: &watched{now: make(chan *checkOrder), soon: make(chan struct{}, 1), gone: make(chan struct{})}}
 	t.machine = proxy.CanonicalHost(s.Host)
 	t.entry = proxy.HostPort(t.machine, s.Port)
 	st := &state{}

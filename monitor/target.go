@@ -38,7 +38,7 @@ func splitTarget(s string) (host string, port int, err error) {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return s, 0, nil
 	}
-	host, text := s, ""
+	var text string
 	if rest, ok := strings.CutPrefix(s, "["); ok {
 		host, text, ok = strings.Cut(rest, "]")
 		if !ok || text != "" && text[0] != ':' {

@@ -106,10 +106,7 @@ func (a *app) Order(ctx context.Context, o control.BackendOrder) (control.Backen
 		}
 		a.log.Info("order", fields...)
 	}
-	after := g.monitor.Status()
-	if o.DryRun {
-		after = g.monitor.Preview(c)
-	}
+	after := g.monitor.Preview(c) // a monitor that a reload has just ended shows the order no more
 	ans := control.BackendAnswer{Target: t.String(), DryRun: o.DryRun, Users: a.store.Assigned(t.Host)}
 	for _, b := range a.backends(g, after) {
 		if slices.ContainsFunc(named, func(e proxy.Entry) bool { return b.Protocol == e.Protocol && b.Backend == e.Address() }) {
