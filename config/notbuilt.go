@@ -10,7 +10,6 @@ import (
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
 	{key: "affinity.store", values: []string{"valkey"}},
-	{key: "control.tcp.address"},
 }
 
 // notDone are the settings that this version takes and does nothing with, or

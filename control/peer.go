@@ -38,6 +38,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 
 // peerName is the caller's user name, "uid N" for a user without one.
 func peerName(r *http.Request) string {
+	if name, ok := r.Context().Value(remoteKey{}).(string); ok {
+		return name
+	}
 	uid, ok := r.Context().Value(peerKey{}).(uint32)
 	if !ok {
 		return "unknown"

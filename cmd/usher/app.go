@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -368,6 +369,23 @@ func (a *app) servers(cfg *config.Config) ([]*server, error) {
 			},
 		})
 	}
+	if c := &cfg.Control.TCP; !c.Address.IsZero() {
+		secure, err := control.RemoteTLS(c.TLSCert, c.TLSKey, c.ClientCA)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &server{
+			key: c.Address.String(), title: "control " + c.Address.String(), exempt: true,
+			settings: []any{c.Token.Reveal(), c.ClientCA, certificates(secure)},
+			listen:   func() (net.Listener, error) { return listen(c.Address, socketOptions{}) },
+			serve: func(ctx context.Context, ln net.Listener) error {
+				if secure != nil {
+					ln = tls.NewListener(ln, secure)
+				}
+				return control.Serve(ctx, ln, control.Remote(control.API(a, a.log), c.Token))
+			},
+		})
+	}
 	if c := &cfg.Control; !c.HTTP.IsZero() {
 		out = append(out, &server{
 			key: c.HTTP.String(), title: "metrics " + c.HTTP.String(), exempt: true,
@@ -378,6 +396,14 @@ func (a *app) servers(cfg *config.Config) ([]*server, error) {
 		})
 	}
 	return out, nil
+}
+
+// certificates are what tells one tls.Config from another.
+func certificates(c *tls.Config) (der [][]byte) {
+	if c != nil {
+		der = c.Certificates[0].Certificate
+	}
+	return der
 }
 
 func (a *app) nginxServer(cfg *config.Config, l *config.NginxListener) (*server, error) {
