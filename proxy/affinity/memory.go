@@ -48,7 +48,7 @@ func NewMemory(opt MemoryOptions) (*Memory, error) {
 	}
 	m := &Memory{opt: opt, seed: maphash.MakeSeed(), start: opt.Now()}
 	for i := range m.shard {
-		m.shard[i].init()
+		m.shard[i].init(0)
 	}
 	m.tags.id("")
 	m.SetLimits(opt.Expire, opt.MaxEntries)
