@@ -10,7 +10,7 @@ import (
 // A segment has at most splitAt entries, so that nothing that is done to a whole
 // one takes long. Only one whose names hash alike (one name in very many tags)
 // grows beyond.
-const splitAt = 1024
+const splitAt = 512
 
 // A segment is a hash table with open addressing (linear probing) of the entries
 // whose hashes begin with the same bits. The bytes of their keys stand one after

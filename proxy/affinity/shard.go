@@ -85,3 +85,13 @@ func (s *shard) next(at cursor) (*segment, cursor) {
 	step := cursor(1) << (32 - g.depth)
 	return g, at&^(step-1) + step
 }
+
+// copySegment copies the segment at the cursor to another one, and returns where
+// the next one is.
+func (s *shard) copySegment(at cursor, to *segment) cursor {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g, at := s.next(at)
+	g.copyTo(to)
+	return at
+}
