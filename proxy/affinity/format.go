@@ -97,6 +97,7 @@ type recordHandler interface {
 	put(fresh bool, tag, host, expires uint32, name []byte)
 	drop(tag, expires uint32, name []byte)
 	user(tag uint32, name, user []byte)
+	size(count uint32)
 }
 
 // readBlocks reads what follows the head. ended is true where it was an opEnd. It
@@ -175,6 +176,10 @@ func (d *decoder) block(b []byte) error {
 		case opUser:
 			if tag, name, user := d.below(d.tags), d.name(), d.name(); !d.bad {
 				d.to.user(tag, name, user)
+			}
+		case opSize:
+			if n := d.number(); !d.bad {
+				d.to.size(n)
 			}
 		case opEnd:
 			n, size := binary.Uvarint(d.b)

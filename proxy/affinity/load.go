@@ -94,7 +94,11 @@ func (s *Snapshot) loadFile(file keptFile, to *restore, bases map[uint64]int64) 
 	if err != nil {
 		return 0, err
 	}
-	to.file(ceilSeconds(bases[h.process] - s.base()))
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	to.file(ceilSeconds(bases[h.process]-s.base()), info.Size())
 	ended, at, err := readBlocks(r, to)
 	if err == nil && file.snapshot && !ended {
 		err = fmt.Errorf("a snapshot %w", errTorn)

@@ -12,6 +12,7 @@ const (
 	opDrop                 // tag, expires, name: one is forgotten
 	opUser                 // tag, name, user: Remember
 	opEnd                  // how many opNew and opPut were before: a snapshot is whole
+	opSize                 // about how many will come
 )
 
 // blockHead is the length of what stands before the records of a block: their

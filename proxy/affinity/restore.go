@@ -6,6 +6,9 @@ type restore struct {
 	m *Memory
 	// offset added to a file's seconds gives the Memory's.
 	offset int64
+	now    uint32 // by the Memory's seconds
+	most   int64  // the latest expiry: what is claimed now has it
+	bytes  int64  // of the file
 	// merge: the Memory has served meanwhile. The later expiry holds.
 	merge bool
 
@@ -28,8 +31,24 @@ func (n *interning) in(t *nameTable) uint32 {
 }
 
 // file begins another file.
-func (r *restore) file(offset int64) {
+func (r *restore) file(offset, bytes int64) {
+	r.bytes = bytes
 	r.offset, r.hosts, r.tags = offset, nil, nil
+	r.now = r.m.now()
+	r.most = int64(r.m.expiry(r.now))
+}
+
+// size makes room at once. A file has nothing in fewer than eight bytes.
+func (r *restore) size(count uint32) {
+	n := int(min(int64(count), r.bytes/8))
+	for i := range r.m.shard {
+		s := &r.m.shard[i]
+		s.mu.Lock()
+		if len(s.dir) == 1 && s.dir[0].n == 0 {
+			s.init(n / shards)
+		}
+		s.mu.Unlock()
+	}
 }
 
 func (r *restore) host(name string) { r.hosts = append(r.hosts, interning{name: name}) }
@@ -38,9 +57,8 @@ func (r *restore) tag(name string)  { r.tags = append(r.tags, interning{name: na
 // expiry turns the file's seconds into the Memory's; 0: it is over. A clock that
 // was set back lets nothing live longer than from now on.
 func (r *restore) expiry(expires uint32) uint32 {
-	now := r.m.now()
-	e := min(int64(expires)+r.offset, int64(r.m.expiry(now)))
-	if e <= int64(now) {
+	e := min(int64(expires)+r.offset, r.most)
+	if e <= int64(r.now) {
 		return 0
 	}
 	return uint32(e)

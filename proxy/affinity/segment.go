@@ -10,7 +10,7 @@ import (
 // A segment has at most splitAt entries, so that nothing that is done to a whole
 // one takes long. Only one whose names hash alike (one name in very many tags)
 // grows beyond.
-const splitAt = 1024
+const splitAt = 512
 
 // A segment is a hash table with open addressing (linear probing) of the entries
 // whose hashes begin with the same bits. The bytes of their keys stand one after
@@ -32,12 +32,12 @@ type slot struct {
 	expires uint32 // seconds since Memory.start
 }
 
-// newSegment returns a segment that takes n entries with that many bytes of keys
-// before it grows.
+// newSegment returns a segment for n entries with that many bytes of keys, and for
+// a fifth more before it grows.
 func newSegment(depth uint8, n, keys int) *segment {
 	return &segment{
 		slots: make([]slot, (n*3/2+8)&^7),
-		keys:  append(make([]byte, 0, keys+1), 0),
+		keys:  append(slices.Grow([]byte(nil), keys+keys/5+1), 0),
 		depth: depth,
 	}
 }
@@ -98,10 +98,10 @@ func (g *segment) add(tag uint32, name string, e slot) {
 	g.put(e)
 }
 
-// room makes place for keys. It grows by an eighth, where append would double.
+// room makes place for keys. It adds an eighth, where append would double.
 func (g *segment) room(need int) {
 	if have := len(g.keys); have+need > cap(g.keys) {
-		g.keys = append(slices.Grow([]byte(nil), have+need+have/8), g.keys...)
+		g.keys = append(slices.Grow([]byte(nil), have+need+max(have/8, 256)), g.keys...)
 	}
 }
 

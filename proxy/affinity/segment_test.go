@@ -141,7 +141,7 @@ func TestMemory_Model(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			m, md := newMemory(t, 1_000_000), model{}
-			for range 40 {
+			for range 25 {
 				keys := []int{10, 1000, 30_000}[r.IntN(3)]
 				for range 500 {
 					md.step(t, m, r, keys)

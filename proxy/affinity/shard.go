@@ -15,7 +15,19 @@ type shard struct {
 	out   outbox
 }
 
-func (s *shard) init() { s.dir = []*segment{newSegment(0, 0, 0)} }
+// init makes an empty shard for about n entries, whose names have perhaps the
+// length of an address.
+func (s *shard) init(n int) {
+	s.depth = 0
+	for n > splitAt*3/4 {
+		n /= 2
+		s.depth++
+	}
+	s.dir = make([]*segment, 1<<s.depth)
+	for i := range s.dir {
+		s.dir[i] = newSegment(s.depth, n, 24*n)
+	}
+}
 
 // segment returns the segment of a hash. The caller holds the lock.
 func (s *shard) segment(hash uint32) *segment { return s.dir[hash>>(32-s.depth)] }
@@ -72,4 +84,14 @@ func (s *shard) next(at cursor) (*segment, cursor) {
 	g := s.segment(uint32(at))
 	step := cursor(1) << (32 - g.depth)
 	return g, at&^(step-1) + step
+}
+
+// copySegment copies the segment at the cursor to another one, and returns where
+// the next one is.
+func (s *shard) copySegment(at cursor, to *segment) cursor {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g, at := s.next(at)
+	g.copyTo(to)
+	return at
 }

@@ -73,6 +73,7 @@ func (b *blockFile) writeAll(ctx context.Context, m *Memory) error {
 	var count uint64
 	var err error
 	synced := b.size
+	block = binary.AppendUvarint(append(block, opSize), uint64(m.Len()))
 	write := func() {
 		if err = b.define(m); err == nil && len(block) > blockHead {
 			err = b.block(block)
