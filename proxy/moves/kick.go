@@ -26,11 +26,11 @@ var (
 // Kick ends the sessions that the users have at all kickers, at the same time, and
 // looks at the lists until none is left or timeout is over. host, an IP address,
 // means only sessions that are proxied to it, and those of which that is unknown;
-// "": all. gone says that each list was seen and none was left; then err is nil.
-// left are the sessions that were seen last, in the order of the kickers. An error
-// names the server that could not be asked, or that takes kicks and ends nothing;
-// the others were asked all the same. Nothing is asked twice of a server that
-// failed.
+// "": all. gone says that each server took a kick, that its list was seen then, and
+// that none was left; then err is nil. left are the sessions that were seen last, in
+// the order of the kickers. An error names the server that could not be asked, or
+// that takes kicks and ends nothing; the others were asked all the same. A server
+// that failed is asked again only after ErrAgain.
 func Kick(ctx context.Context, kickers []Kicker, users []string, host string, timeout time.Duration) (gone bool, left []Session, err error) {
 	switch {
 	case len(users) == 0:
@@ -59,38 +59,46 @@ func Kick(ctx context.Context, kickers []Kicker, users []string, host string, ti
 
 // kickAt is Kick at one server, until ctx ends.
 func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []Session, err error) {
-	kicked := false
+	looked := false
 	for {
-		seen, err := look(ctx, k, users, host)
-		switch {
-		case err != nil && kicked && over(ctx):
-			return left, doubt(k) // the time was over while it was asked
-		case err != nil || len(seen) == 0:
-			return left, err
-		}
-		left = seen
-		if err := k.Kick(ctx, owners(seen), host); err != nil {
-			if kicked && over(ctx) {
-				return left, doubt(k)
-			}
-			return left, err
-		}
-		kicked = true
 		until := time.Now().Add(kickEvery)
-		for wait := firstLook; time.Now().Before(until); wait *= 2 {
-			if !sleep(ctx, min(wait, time.Until(until))) {
+		fault := k.Kick(ctx, users, host)
+		if fault != nil && !errors.Is(fault, ErrAgain) {
+			if looked && over(ctx) {
 				return left, doubt(k)
 			}
+			if seen, err := look(ctx, k, users, host); err == nil {
+				left = seen
+			}
+			return left, fault
+		}
+		for wait := firstLook; ; wait *= 2 {
 			seen, err := look(ctx, k, users, host)
 			switch {
-			case err != nil && over(ctx):
-				return left, doubt(k)
-			case err != nil:
-				return left, err
-			case len(seen) == 0:
+			case err == nil && len(seen) == 0 && fault == nil:
 				return nil, nil
+			case err == nil:
+				left, looked = seen, true
+			case looked && over(ctx): // it came while the list was asked for
+				return left, doubt(k)
+			case errors.Is(err, ErrAgain):
+				fault = err
+			default:
+				return left, err
 			}
-			left = seen
+			wait = min(wait, time.Until(until))
+			if wait <= 0 {
+				break
+			}
+			if !sleep(ctx, wait) {
+				if fault == nil {
+					fault = doubt(k)
+				}
+				return left, fault
+			}
+		}
+		if len(left) > 0 {
+			users = owners(left)
 		}
 	}
 }
