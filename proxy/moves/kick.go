@@ -47,58 +47,58 @@ func Kick(ctx context.Context, kickers []Kicker, users []string, host string, ti
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	lefts, errs := make([][]Session, len(kickers)), make([]error, len(kickers))
+	gones, lefts, errs := make([]bool, len(kickers)), make([][]Session, len(kickers)), make([]error, len(kickers))
 	var all sync.WaitGroup
 	for i, k := range kickers {
-		all.Go(func() { lefts[i], errs[i] = kickAt(ctx, k, users, host) })
+		all.Go(func() { gones[i], lefts[i], errs[i] = kickAt(ctx, k, users, host) })
 	}
 	all.Wait()
 	left, err = slices.Concat(lefts...), errors.Join(append(errs, asked.Err())...)
-	return len(left) == 0 && err == nil, left, err
+	return !slices.Contains(gones, false) && err == nil, left, err
 }
 
 // kickAt is Kick at one server, until ctx ends.
-func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []Session, err error) {
-	looked := false
+func kickAt(ctx context.Context, k Kicker, users []string, host string) (gone bool, left []Session, err error) {
+	living := users // who is kicked; a list is always one of all
 	for {
 		until := time.Now().Add(kickEvery)
-		fault := k.Kick(ctx, users, host)
-		if fault != nil && !errors.Is(fault, ErrAgain) {
-			if looked && over(ctx) {
-				return left, doubt(k)
-			}
+		fault := k.Kick(ctx, living, host)
+		switch {
+		case fault == nil || errors.Is(fault, ErrAgain):
+		case len(left) > 0 && over(ctx):
+			return false, left, doubt(k) // the time was over while it was asked
+		default:
 			if seen, err := look(ctx, k, users, host); err == nil {
 				left = seen
 			}
-			return left, fault
+			return false, left, fault
 		}
 		for wait := firstLook; ; wait *= 2 {
 			seen, err := look(ctx, k, users, host)
 			switch {
 			case err == nil && len(seen) == 0 && fault == nil:
-				return nil, nil
+				return true, nil, nil
 			case err == nil:
-				left, looked = seen, true
-			case looked && over(ctx): // it came while the list was asked for
-				return left, doubt(k)
+				left = seen
+			case len(left) > 0 && over(ctx):
+				return false, left, doubt(k)
 			case errors.Is(err, ErrAgain):
 				fault = err
 			default:
-				return left, err
+				return false, left, err
 			}
-			wait = min(wait, time.Until(until))
-			if wait <= 0 {
+			if wait = min(wait, time.Until(until)); wait <= 0 {
 				break
 			}
 			if !sleep(ctx, wait) {
 				if fault == nil {
 					fault = doubt(k)
 				}
-				return left, fault
+				return false, left, fault
 			}
 		}
-		if len(left) > 0 {
-			users = owners(left)
+		if living = owners(left); len(living) == 0 {
+			living = users
 		}
 	}
 }

@@ -37,7 +37,10 @@ func (s *stub) Name() string { return s.name }
 func (s *stub) Role() Role   { return Proxy }
 
 func (s *stub) Sessions(ctx context.Context, users []string) ([]Session, error) {
-	if s.silent {
+	s.mu.Lock()
+	silent := s.silent
+	s.mu.Unlock()
+	if silent {
 		<-ctx.Done()
 		return nil, errors.New(s.name + ": timeout")
 	}
@@ -172,6 +175,40 @@ func TestKick_FaultsThatPass(t *testing.T) {
 			t.Errorf("gone %v, left %v, error %v", gone, left, err)
 		}
 	})
+}
+
+// Who logs in while others are kicked is seen, and kicked too.
+func TestKick_Newcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stub{name: "proxy", sessions: at(hostA, "alice"), takes: 2500 * time.Millisecond}
+		time.AfterFunc(1200*time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.sessions, s.takes = append(s.sessions, at(hostA, "bob")...), 0
+		})
+		gone, left, err := Kick(t.Context(), []Kicker{s}, []string{"alice", "bob"}, "", 10*time.Second)
+		if want := []string{"alice,bob@", "alice@", "alice,bob@"}; !gone || len(left) > 0 || err != nil || !slices.Equal(s.kicks, want) {
+			t.Errorf("gone %v, left %v, error %v, kicks %q, want %q", gone, left, err, s.kicks, want)
+		}
+	})
+}
+
+// An empty list of a server that took no kick is not believed, whatever comes when
+// the time is over.
+func TestKick_LateFaults(t *testing.T) {
+	for _, when := range []time.Duration{500 * time.Millisecond, 900 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &stub{name: "proxy", kickErr: fmt.Errorf("busy: %w", ErrAgain)}
+			time.AfterFunc(when, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.silent, s.kickErr = true, nil
+			})
+			if gone, left, err := Kick(t.Context(), []Kicker{s}, []string{"alice"}, "", 3*time.Second); gone || len(left) > 0 || err == nil {
+				t.Errorf("gone %v, left %v, error %v", gone, left, err)
+			}
+		})
+	}
 }
 
 // Sessions that are proxied elsewhere are no matter; where it is unknown, they are.
