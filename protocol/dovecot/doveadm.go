@@ -103,8 +103,12 @@ type doveadmReply struct {
 	fault  string // "": none; else as doveadm names it: NOTFOUND, USAGE, …
 }
 
-// notFound is the fault of a kick that found nobody (DOVEADM_EX_NOTFOUND).
-const notFound = "NOTFOUND"
+// Faults. A kick says notFound when it found nobody, tempFail when, in 2.3, a login
+// process ended while it was asked; all others were.
+const (
+	notFound = "NOTFOUND"
+	tempFail = "TEMPFAIL"
+)
 
 // A doveadmWire is a way to ask doveadm.
 type doveadmWire interface {
@@ -229,8 +233,8 @@ func (d *Doveadm) list(ctx context.Context, dialect doveadmDialect, users []stri
 	return rows, nil
 }
 
-// Kick implements moves.Kicker. A 2.3 proxy can't tell by host: who has a session
-// there is kicked, with all his sessions. A backend does not know of hosts.
+// Kick implements moves.Kicker. A 2.3 proxy can't tell by host: of who has a session
+// there all are kicked. A backend does not know of hosts.
 func (d *Doveadm) Kick(ctx context.Context, users []string, host string) error {
 	if err := d.kick(ctx, users, host); err != nil {
 		return d.explain(ctx, "kick", err)
@@ -280,7 +284,9 @@ func (d *Doveadm) kickProxied(ctx context.Context, users []string, host string) 
 		for _, r := range rows {
 			there[r.user] = there[r.user] || r.host == host
 		}
-		users = slices.DeleteFunc(users, func(user string) bool { return !there[user] })
+		// No session at all: whether that is so the kick tells, not the list, which
+		// is empty too when Dovecot can't ask its login processes.
+		users = slices.DeleteFunc(users, func(user string) bool { return len(rows) > 0 && !there[user] })
 	}
 	var commands []doveadmCommand
 	for some := range slices.Chunk(users, maxNames) {
@@ -339,8 +345,9 @@ func (d *Doveadm) kick24(ctx context.Context, users []string, host string) error
 	if d.role == moves.Backend {
 		host = ""
 	}
+	look := host != "" || slices.ContainsFunc(users, isMask)
 	there, elsewhere, variants := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	if host != "" {
+	if look {
 		rows, err := d.list(ctx, doveadm24, users)
 		if err != nil {
 			return err
@@ -348,12 +355,12 @@ func (d *Doveadm) kick24(ctx context.Context, users []string, host string) error
 		named := asSet(users)
 		for _, r := range rows {
 			switch {
-			case !named[r.user] && r.host == host:
-				variants[strings.ToLower(r.user)] = true
-			case r.host == host:
+			case host != "" && r.host != host:
+				elsewhere[r.user] = true
+			case named[r.user]:
 				there[r.user] = true
 			default:
-				elsewhere[r.user] = true
+				variants[strings.ToLower(r.user)] = true
 			}
 		}
 	}
@@ -362,7 +369,7 @@ func (d *Doveadm) kick24(ctx context.Context, users []string, host string) error
 	for _, user := range users {
 		c := doveadmCommand{name: "kick", names: []string{user}}
 		switch {
-		case host != "" && !there[user]:
+		case look && !there[user]:
 			continue
 		case isMask(user):
 			faults = append(faults, maskError(user))
@@ -406,7 +413,11 @@ func (d *Doveadm) run(ctx context.Context, commands []doveadmCommand) ([]doveadm
 			return out, err
 		}
 		for i, r := range replies {
-			if r.fault != "" && r.fault != notFound {
+			switch {
+			case r.fault == "" || r.fault == notFound:
+			case strings.HasPrefix(r.fault, tempFail):
+				return out, fmt.Errorf("`%s`: %s: %w", some[i].name, r.fault, moves.ErrAgain)
+			default:
 				d.forget()
 				return out, fmt.Errorf("the server does not do `%s`: %s", some[i].name, r.fault)
 			}

@@ -224,8 +224,8 @@ func readTable(in *json.Decoder) (r doveadmReply, err error) {
 	return r, expectDelim(in, ']')
 }
 
-// exitNotFound is DOVEADM_EX_NOTFOUND.
-const exitNotFound = 68
+// exitCodes are those that have a name (doveadm-util.c, sysexits.h).
+var exitCodes = map[int]string{64: "USAGE", 68: notFound, 75: tempFail, 77: "NOPERM"}
 
 func readFault(in *json.Decoder) (r doveadmReply, err error) {
 	var fault struct {
@@ -236,8 +236,8 @@ func readFault(in *json.Decoder) (r doveadmReply, err error) {
 		return r, inJSON(err)
 	}
 	switch {
-	case fault.Type == "exitCode" && fault.ExitCode == exitNotFound:
-		r.fault = notFound
+	case fault.Type == "exitCode" && exitCodes[fault.ExitCode] != "":
+		r.fault = exitCodes[fault.ExitCode]
 	case fault.Type == "exitCode":
 		r.fault = fmt.Sprintf("exit code %d", fault.ExitCode)
 	case fault.Type == "unAuthorized":

@@ -23,7 +23,7 @@ const (
 	// maxDoveadmLine bounds a line of the handshake, and the last of a reply.
 	maxDoveadmLine = 1024
 	// maxDoveadmLog is how much is kept of what the server logs meanwhile.
-	maxDoveadmLog = 400
+	maxDoveadmLog = 4096
 )
 
 var (
@@ -84,7 +84,10 @@ func (w *doveadmTCP) run(ctx context.Context, commands []doveadmCommand) ([]dove
 			return nil, fmt.Errorf("the server does not do `%s`: %s", command.name, said)
 		case err != nil:
 			return nil, err
-		case r.fault != "" && r.fault != notFound && said != "":
+		case said == "" || r.fault == notFound:
+		case r.fault == "": // for `proxy list` 2.3 fails in no other way
+			r.fault = tempFail + ": " + said
+		default:
 			r.fault += ": " + said
 		}
 		out = append(out, r)
@@ -103,7 +106,9 @@ func (w *doveadmTCP) connect(ctx context.Context) (*doveadmConn, error) {
 	}
 	c := &doveadmConn{Conn: conn, log: &bytes.Buffer{}}
 	c.stop = context.AfterFunc(ctx, func() {
-		conn.SetDeadline(time.Unix(1, 0)) // what reads or writes then fails, and tells
+		if err := conn.SetDeadline(time.Unix(1, 0)); err != nil {
+			closeQuietly(conn)
+		}
 	})
 	if err := c.greet(w.password); err != nil {
 		c.Close()
@@ -151,11 +156,12 @@ func (c *doveadmConn) greet(password proxy.Secret) error {
 	return nil
 }
 
-// said returns what the server logged since it was asked last, in one line.
+// said returns which errors the server logged since it was asked last, in one line.
 func (c *doveadmConn) said() string {
 	var words []string
 	for line := range strings.Lines(c.log.String()) {
-		if len(line) > 1 { // its first byte is the kind
+		// The first byte is the level: 4 error, 5 fatal, 6 panic (doveadm-util.c).
+		if len(line) > 1 && 4 <= line[0] && line[0] <= 6 {
 			words = append(words, strings.TrimSpace(line[1:]))
 		}
 	}
@@ -251,7 +257,7 @@ func (d *deframer) Read(p []byte) (int, error) {
 			d.left = n
 			continue
 		}
-		var keep io.Writer = io.Discard
+		keep := io.Discard
 		if head[0] == 'L' && d.log.Len() < maxDoveadmLog {
 			keep = d.log
 		}

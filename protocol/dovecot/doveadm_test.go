@@ -89,6 +89,7 @@ func TestDoveadm_Kick(t *testing.T) {
 	}{
 		"Proxy23":         {version: doveadm23, role: moves.Proxy, users: []string{"b", "a*", "b"}, want: []string{`proxy kick ["a*" "b"]`}},
 		"Proxy23_Host":    {version: doveadm23, role: moves.Proxy, users: []string{"a", "b", "c"}, host: "::ffff:" + hostA, sessions: []listed{{"a", "", hostA}, {"a", "", hostB}, {"b", "", hostB}}, want: []string{`proxy kick ["a"]`}},
+		"Proxy23_Nothing": {version: doveadm23, role: moves.Proxy, users: []string{"a", "b"}, host: hostA, want: []string{`proxy kick ["a" "b"]`}},
 		"Proxy23_NotHere": {version: doveadm23, role: moves.Proxy, users: []string{"b"}, host: hostA, sessions: []listed{{"b", "", hostB}}},
 
 		"Backend23":         {version: doveadm23, role: moves.Backend, users: []string{"b", "a", "c"}, host: hostA, sessions: []listed{{"a", "1", ""}, {"b", "2", ""}, {"b", "2", ""}, {"d", "3", ""}}, want: []string{`kick ["a"]`, `kick ["b"]`}},
@@ -100,7 +101,8 @@ func TestDoveadm_Kick(t *testing.T) {
 
 		"24":              {version: doveadm24, role: moves.Proxy, users: []string{"b", "a"}, want: []string{`kick ["a"]`, `kick ["b"]`}},
 		"24_Backend":      {version: doveadm24, role: moves.Backend, users: []string{"a"}, host: hostA, want: []string{`kick ["a"]`}},
-		"24_Mask":         {version: doveadm24, role: moves.Proxy, users: []string{"a?", "b"}, want: []string{`kick ["b"]`}, fault: `"a?" is not kicked: Dovecot takes`},
+		"24_Mask":         {version: doveadm24, role: moves.Proxy, users: []string{"a?", "b", "c*"}, sessions: []listed{{"a?", "1", hostA}, {"b", "1", hostA}}, want: []string{`kick ["b"]`}, fault: `"a?" is not kicked: Dovecot takes`},
+		"24_MaskNothing":  {version: doveadm24, role: moves.Proxy, users: []string{"a?"}},
 		"24_Case":         {version: doveadm24, role: moves.Proxy, users: []string{"a"}, sessions: []listed{{"a", "1", hostA}, {"A", "2", hostA}}, want: []string{`kick ["a"]`}},
 		"24_Host":         {version: doveadm24, role: moves.Proxy, users: []string{"a", "b", "c"}, host: hostB, sessions: []listed{{"a", "1", hostA}, {"a", "1", hostB}, {"b", "2", hostB}, {"c", "2", hostA}, {"A", "2", hostA}}, want: []string{`kick host=` + hostB + ` ["a"]`, `kick ["b"]`}},
 		"24_HostCase":     {version: doveadm24, role: moves.Proxy, users: []string{"a"}, host: hostB, sessions: []listed{{"a", "1", hostA}, {"a", "1", hostB}, {"A", "2", hostB}}, fault: "case alone"},
@@ -198,6 +200,10 @@ func TestDoveadm_Dialect(t *testing.T) {
 		expect(false, 3)
 		if last := w.asked[len(w.asked)-1]; last != `kick ["a"]` {
 			t.Errorf("asked %s", last)
+		}
+		w.fault = tempFail
+		if err := d.Kick(t.Context(), []string{"a"}, ""); !errors.Is(err, moves.ErrAgain) || !strings.Contains(err.Error(), "TEMPFAIL") || w.dialects != 3 {
+			t.Errorf("error %v, asked %d times", err, w.dialects)
 		}
 		w.err = errors.New("gone")
 		expect(true, 3)

@@ -91,7 +91,7 @@ func TestDoveadm_HTTP(t *testing.T) {
 		if err := d.Kick(t.Context(), []string{"b"}, ""); err != nil {
 			t.Error(err)
 		}
-		for _, want := range []string{"`kick`: exit code 75", "doveadm_allowed_commands", "[redacted] [redacted]"} {
+		for _, want := range []string{"`kick`: TEMPFAIL", "doveadm_allowed_commands", "[redacted] [redacted]"} {
 			if err := d.Kick(t.Context(), []string{"b"}, ""); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 				t.Errorf("error %v, want one with %q", err, want)
 			}
@@ -223,7 +223,7 @@ func TestDoveadm_TCP(t *testing.T) {
 		fault  string // part of the error; "": none
 	}{
 		"Framed": {
-			script: append(greeting, ">\t\twho\t-1\t--\ta\x01tb\n", "<"+frame(0, "a\x01tb\ti")+frame('L', "Ehallo\n")+frame(0, "")+frame(7, "x")+frame(0, "map\t\n")+frame(0, "+")+frame(0, "\n")),
+			script: append(greeting, ">\t\twho\t-1\t--\ta\x01tb\n", "<"+frame(0, "a\x01tb\ti")+frame('L', "\x02hallo\n")+frame(0, "")+frame(7, "x")+frame(0, "map\t\n")+frame(0, "+")+frame(0, "\n")),
 			run:    doveadmCommand{name: "who", each: true, names: []string{"a\tb"}}, want: doveadmReply{values: []byte("a\x01tb\timap\t")},
 		},
 		"Unframed": {
@@ -235,15 +235,19 @@ func TestDoveadm_TCP(t *testing.T) {
 			run:    doveadmCommand{name: "kick", host: "::1", names: []string{"-a"}}, want: doveadmReply{values: []byte{}, fault: notFound},
 		},
 		"Fault": {
-			script: append(greeting, ">\t\twho\n", "<"+frame('L', "Eno hush\nEno\n")+frame(0, "\n-USAGE\n")),
+			script: append(greeting, ">\t\twho\n", "<"+frame('L', "\x04no hush\n\x03well\n\x05no\n")+frame(0, "\n-USAGE\n")),
 			run:    doveadmCommand{name: "who"}, want: doveadmReply{values: []byte{}, fault: "USAGE: no hush; no"},
+		},
+		"Incomplete": {
+			script: append(greeting, ">\t\tproxy list\n", "<"+frame('L', "\x04LIST-FULL failed: x\n")+frame(0, "a\t\n+\n")),
+			run:    doveadmCommand{name: "proxy list"}, want: doveadmReply{values: []byte("a\t"), fault: "TEMPFAIL: LIST-FULL failed: x"},
 		},
 		"Failed": {
 			script: append(greeting, ">\t\twho\n", "<"+frame(0, "\n-\n")),
 			run:    doveadmCommand{name: "who"}, want: doveadmReply{values: []byte{}, fault: "FAILED"},
 		},
 		"NotAllowed": {
-			script: append(greeting, ">\t\twho\n", "<"+frame('L', "Edoveadm client isn't allowed to use command: who\n")),
+			script: append(greeting, ">\t\twho\n", "<"+frame('L', "\x04doveadm client isn't allowed to use command: who\n")),
 			run:    doveadmCommand{name: "who"}, fault: "isn't allowed",
 		},
 		"Wrong":     {script: []string{version, "<VERSION\tdoveadm-client\t1\t2\n-\n", plainHush, "<-\n"}, fault: "does not take the password"},
@@ -252,10 +256,10 @@ func TestDoveadm_TCP(t *testing.T) {
 		"LongLine":  {script: []string{version, "<" + long}, fault: "does not speak"},
 		"Other":     {script: append(greeting, ">\t\twho\n", "<"+frame(0, "\nx\n")), run: doveadmCommand{name: "who"}, fault: "does not speak"},
 		"Hangs up":  {script: []string{version}, fault: "EOF"},
-		"LogOnly":   {script: append(greeting, ">\t\twho\n", "<"+frame('L', strings.Repeat("Ey\n", 1000))+frame('L', strings.Repeat("z", 1000))), run: doveadmCommand{name: "who"}, fault: "y; y; y"},
+		"LogOnly":   {script: append(greeting, ">\t\twho\n", "<"+frame('L', strings.Repeat("\x04y\n", 2000))+frame('L', strings.Repeat("z", 1000))), run: doveadmCommand{name: "who"}, fault: "y; y; y"},
 		"CutOff":    {script: append(greeting, ">\t\twho\n", "<"+frame(0, "a\t")), run: doveadmCommand{name: "who"}, fault: "EOF"},
 		"CutFrame":  {script: append(greeting, ">\t\twho\n", "<"+frame(0, "a\t\n+\n")[:6]), run: doveadmCommand{name: "who"}, fault: "EOF"},
-		"CutLog":    {script: append(greeting, ">\t\twho\n", "<"+frame('L', long)[:20]), run: doveadmCommand{name: "who"}, fault: "xxxx"},
+		"CutLog":    {script: append(greeting, ">\t\twho\n", "<"+frame('L', "\x04"+long)[:20]), run: doveadmCommand{name: "who"}, fault: "xxxx"},
 		"Dialect23": {script: []string{version, "<VERSION\tdoveadm-client\t1\t2\n-\n", plainHush, "<+\n"}, known: doveadm23},
 		"Dialect24": {script: greeting, known: doveadm24},
 	} {
@@ -283,7 +287,7 @@ func TestDoveadm_TCP(t *testing.T) {
 // A secret that a server repeats is hidden.
 func TestDoveadm_TCPHides(t *testing.T) {
 	d := serve(t, version, "<VERSION\tdoveadm-client\t1\t2\n-\n", plainHush, "<+\n", ">\t\tproxy kick\t--\ta\n",
-		"<"+frame('L', "Eit was hush, AGRvdmVhZG0AaHVzaA==\n")+frame(0, "\n-TEMPFAIL\n"))
+		"<"+frame('L', "\x04it was hush, AGRvdmVhZG0AaHVzaA==\n")+frame(0, "\n-TEMPFAIL\n"))
 	d.known, d.until = doveadm23, time.Now().Add(time.Hour)
 	err := d.Kick(t.Context(), []string{"a"}, "")
 	if err == nil || strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "aHVzaA") || !strings.Contains(err.Error(), "TEMPFAIL: it was [redacted], [redacted]") {

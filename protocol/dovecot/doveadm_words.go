@@ -12,7 +12,17 @@ import (
 	"time"
 
 	"usher/proxy"
+	"usher/proxy/moves"
 )
+
+// passing is an error that another try may not meet.
+type passing struct{ words string }
+
+// Error returns the words.
+func (e *passing) Error() string { return e.words }
+
+// Unwrap returns moves.ErrAgain.
+func (e *passing) Unwrap() error { return moves.ErrAgain }
 
 // explain puts an error into words for an operator, in one line, without a secret,
 // that name the server and what was to be done.
@@ -33,7 +43,11 @@ func (d *Doveadm) explain(ctx context.Context, what string, err error) error {
 		words = u.Err.Error()
 	}
 	words = strings.ReplaceAll(words, "\n", "; ") // of errors.Join
-	return fmt.Errorf("doveadm %s: %s: %s", d.name, what, oneLine(d.hide(words)))
+	words = fmt.Sprintf("doveadm %s: %s: %s", d.name, what, oneLine(d.hide(words)))
+	if errors.Is(err, moves.ErrAgain) {
+		return &passing{words}
+	}
+	return errors.New(words)
 }
 
 // hide takes secrets out of what may be the server's own words.

@@ -26,11 +26,11 @@ var (
 // Kick ends the sessions that the users have at all kickers, at the same time, and
 // looks at the lists until none is left or timeout is over. host, an IP address,
 // means only sessions that are proxied to it, and those of which that is unknown;
-// "": all. gone says that each list was seen and none was left; then err is nil.
-// left are the sessions that were seen last, in the order of the kickers. An error
-// names the server that could not be asked, or that takes kicks and ends nothing;
-// the others were asked all the same. Nothing is asked twice of a server that
-// failed.
+// "": all. gone says that each server took a kick, that its list was seen then, and
+// that none was left; then err is nil. left are the sessions that were seen last, in
+// the order of the kickers. An error names the server that could not be asked, or
+// that takes kicks and ends nothing; the others were asked all the same. A server
+// that failed is asked again only after ErrAgain.
 func Kick(ctx context.Context, kickers []Kicker, users []string, host string, timeout time.Duration) (gone bool, left []Session, err error) {
 	switch {
 	case len(users) == 0:
@@ -47,50 +47,58 @@ func Kick(ctx context.Context, kickers []Kicker, users []string, host string, ti
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	lefts, errs := make([][]Session, len(kickers)), make([]error, len(kickers))
+	gones, lefts, errs := make([]bool, len(kickers)), make([][]Session, len(kickers)), make([]error, len(kickers))
 	var all sync.WaitGroup
 	for i, k := range kickers {
-		all.Go(func() { lefts[i], errs[i] = kickAt(ctx, k, users, host) })
+		all.Go(func() { gones[i], lefts[i], errs[i] = kickAt(ctx, k, users, host) })
 	}
 	all.Wait()
 	left, err = slices.Concat(lefts...), errors.Join(append(errs, asked.Err())...)
-	return len(left) == 0 && err == nil, left, err
+	return !slices.Contains(gones, false) && err == nil, left, err
 }
 
 // kickAt is Kick at one server, until ctx ends.
-func kickAt(ctx context.Context, k Kicker, users []string, host string) (left []Session, err error) {
-	kicked := false
+func kickAt(ctx context.Context, k Kicker, users []string, host string) (gone bool, left []Session, err error) {
+	living := users // who is kicked; a list is always one of all
 	for {
-		seen, err := look(ctx, k, users, host)
-		switch {
-		case err != nil && kicked && over(ctx):
-			return left, doubt(k) // the time was over while it was asked
-		case err != nil || len(seen) == 0:
-			return left, err
-		}
-		left = seen
-		if err := k.Kick(ctx, owners(seen), host); err != nil {
-			if kicked && over(ctx) {
-				return left, doubt(k)
-			}
-			return left, err
-		}
-		kicked = true
 		until := time.Now().Add(kickEvery)
-		for wait := firstLook; time.Now().Before(until); wait *= 2 {
-			if !sleep(ctx, min(wait, time.Until(until))) {
-				return left, doubt(k)
+		fault := k.Kick(ctx, living, host)
+		switch {
+		case fault == nil || errors.Is(fault, ErrAgain):
+		case len(left) > 0 && over(ctx):
+			return false, left, doubt(k) // the time was over while it was asked
+		default:
+			if seen, err := look(ctx, k, users, host); err == nil {
+				left = seen
 			}
+			return false, left, fault
+		}
+		for wait := firstLook; ; wait *= 2 {
 			seen, err := look(ctx, k, users, host)
 			switch {
-			case err != nil && over(ctx):
-				return left, doubt(k)
-			case err != nil:
-				return left, err
-			case len(seen) == 0:
-				return nil, nil
+			case err == nil && len(seen) == 0 && fault == nil:
+				return true, nil, nil
+			case err == nil:
+				left = seen
+			case len(left) > 0 && over(ctx):
+				return false, left, doubt(k)
+			case errors.Is(err, ErrAgain):
+				fault = err
+			default:
+				return false, left, err
 			}
-			left = seen
+			if wait = min(wait, time.Until(until)); wait <= 0 {
+				break
+			}
+			if !sleep(ctx, wait) {
+				if fault == nil {
+					fault = doubt(k)
+				}
+				return false, left, fault
+			}
+		}
+		if living = owners(left); len(living) == 0 {
+			living = users
 		}
 	}
 }

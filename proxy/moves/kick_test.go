@@ -3,6 +3,7 @@ package moves
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,10 @@ func (s *stub) Name() string { return s.name }
 func (s *stub) Role() Role   { return Proxy }
 
 func (s *stub) Sessions(ctx context.Context, users []string) ([]Session, error) {
-	if s.silent {
+	s.mu.Lock()
+	silent := s.silent
+	s.mu.Unlock()
+	if silent {
 		<-ctx.Done()
 		return nil, errors.New(s.name + ": timeout")
 	}
@@ -96,7 +100,7 @@ func TestKick_Gone(t *testing.T) {
 		if d := time.Since(began); d != 350*time.Millisecond {
 			t.Errorf("took %s", d)
 		}
-		for s, want := range map[*stub][]string{quick: {"alice,bob@"}, slow: {"bob@"}, idle: nil} {
+		for s, want := range map[*stub][]string{quick: {"alice,bob@"}, slow: {"alice,bob@"}, idle: {"alice,bob@"}} {
 			if !slices.Equal(s.kicks, want) {
 				t.Errorf("%s: kicks %q, want %q", s.name, s.kicks, want)
 			}
@@ -137,13 +141,83 @@ func TestKick_Again(t *testing.T) {
 	})
 }
 
+// A fault that may pass is not the end, and not believed either: a list may be empty
+// because of it.
+func TestKick_FaultsThatPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := fmt.Errorf("busy: %w", ErrAgain)
+		s := &stub{name: "kick", sessions: at(hostB, "alice"), kickErr: busy}
+		time.AfterFunc(1500*time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.kickErr = nil
+		})
+		began := time.Now()
+		gone, left, err := Kick(t.Context(), []Kicker{s}, []string{"alice", "bob"}, hostA, 10*time.Second)
+		if d := time.Since(began); !gone || len(left) > 0 || err != nil || d != 2*time.Second || len(s.kicks) != 3 {
+			t.Errorf("gone %v, left %v, error %v after %s, kicks %q", gone, left, err, d, s.kicks)
+		}
+
+		s = &stub{name: "list", sessions: at(hostA, "alice", "bob"), deaf: 1, listErr: busy}
+		time.AfterFunc(500*time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.listErr = nil
+		})
+		gone, left, err = Kick(t.Context(), []Kicker{s}, []string{"alice", "bob", "carol"}, "", 10*time.Second)
+		if want := []string{"alice,bob,carol@", "alice,bob@"}; !gone || len(left) > 0 || err != nil || !slices.Equal(s.kicks, want) {
+			t.Errorf("gone %v, left %v, error %v, kicks %q, want %q", gone, left, err, s.kicks, want)
+		}
+
+		s = &stub{name: "always", kickErr: busy}
+		gone, left, err = Kick(t.Context(), []Kicker{s}, []string{"alice"}, "", 3*time.Second)
+		if gone || len(left) > 0 || !errors.Is(err, ErrAgain) {
+			t.Errorf("gone %v, left %v, error %v", gone, left, err)
+		}
+	})
+}
+
+// Who logs in while others are kicked is seen, and kicked too.
+func TestKick_Newcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stub{name: "proxy", sessions: at(hostA, "alice"), takes: 2500 * time.Millisecond}
+		time.AfterFunc(1200*time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.sessions, s.takes = append(s.sessions, at(hostA, "bob")...), 0
+		})
+		gone, left, err := Kick(t.Context(), []Kicker{s}, []string{"alice", "bob"}, "", 10*time.Second)
+		if want := []string{"alice,bob@", "alice@", "alice,bob@"}; !gone || len(left) > 0 || err != nil || !slices.Equal(s.kicks, want) {
+			t.Errorf("gone %v, left %v, error %v, kicks %q, want %q", gone, left, err, s.kicks, want)
+		}
+	})
+}
+
+// An empty list of a server that took no kick is not believed, whatever comes when
+// the time is over.
+func TestKick_LateFaults(t *testing.T) {
+	for _, when := range []time.Duration{500 * time.Millisecond, 900 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &stub{name: "proxy", kickErr: fmt.Errorf("busy: %w", ErrAgain)}
+			time.AfterFunc(when, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.silent, s.kickErr = true, nil
+			})
+			if gone, left, err := Kick(t.Context(), []Kicker{s}, []string{"alice"}, "", 3*time.Second); gone || len(left) > 0 || err == nil {
+				t.Errorf("gone %v, left %v, error %v", gone, left, err)
+			}
+		})
+	}
+}
+
 // Sessions that are proxied elsewhere are no matter; where it is unknown, they are.
 func TestKick_Host(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stub{name: "proxy", sessions: slices.Concat(at(hostA, "alice"), at(hostB, "alice", "bob"), at("", "carol"))}
 		users := []string{"alice", "bob", "carol"}
 		gone, left, err := Kick(t.Context(), []Kicker{s}, users, "::ffff:"+hostA, time.Second)
-		if !gone || len(left) != 0 || err != nil || !slices.Equal(s.kicks, []string{"alice,carol@" + hostA}) {
+		if !gone || len(left) != 0 || err != nil || !slices.Equal(s.kicks, []string{"alice,bob,carol@" + hostA}) {
 			t.Errorf("gone %v, left %v, error %v, kicks %q", gone, left, err, s.kicks)
 		}
 		if gone, _, err = Kick(t.Context(), []Kicker{s}, users, "mail1.example.org", time.Second); gone || err == nil {

@@ -1,6 +1,9 @@
 package moves
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // A Session is one that lives at a Dovecot.
 type Session struct {
@@ -21,6 +24,10 @@ const (
 
 // MaxSessions is how many a Kicker lists at most.
 const MaxSessions = 1_000_000
+
+// ErrAgain is wrapped by errors of a Kicker that may be gone at the next try. What
+// could be done was done.
+var ErrAgain = errors.New("another try may do")
 
 // A Kicker lists and ends sessions at one Dovecot. Its methods may be called by
 // many goroutines at once; their errors name it.
