@@ -165,6 +165,9 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 			return
 		}
 		next = next.Add(pause)
+		if now, getErr := e.opt.Store.Get(ctx, a.Key); getErr == nil && now.Host != a.Host {
+			continue // moved, or gone, since the list was made
+		}
 		m, startErr := e.Start(ctx, Order{User: a.Key.Name, Key: a.Key, To: to, Force: f.Force, Stamp: f.Stamp, flush: id})
 		if m, moving := e.Of(a.Key); errors.Is(startErr, ErrMoving) && moving && m.Flush == id {
 			waiting = append(waiting, m.ID) // from before a restart
