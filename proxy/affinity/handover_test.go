@@ -119,6 +119,34 @@ func TestSnapshot_DiskGone(t *testing.T) {
 	})
 }
 
+// A snapshot that can't be written is said once, and journals go on.
+func TestSnapshot_NoSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		inTheWay := filepath.Join(dir, "snapshot.tmp", "x")
+		if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := open(t, dir).start()
+		for i := range 50 {
+			claim(t, p.m, Key{Name: nth(i)}, "", "b")
+			time.Sleep(time.Second)
+		}
+		if lines := p.said(zapcore.ErrorLevel); len(lines) != 1 || !strings.Contains(lines[0], "no snapshot") {
+			t.Fatalf("said: %q", lines)
+		}
+		p.kill()
+		p = open(t, dir)
+		if p.m.Len() != 50 {
+			t.Errorf("%d are there: %q", p.m.Len(), folder(t, dir))
+		}
+		if err := os.RemoveAll(filepath.Dir(inTheWay)); err != nil {
+			t.Fatal(err)
+		}
+		p.start().end()
+	})
+}
+
 // More than the disk takes is not kept in memory without end.
 func TestSnapshot_Overflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

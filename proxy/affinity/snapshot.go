@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,7 +58,7 @@ type Snapshot struct {
 
 	mu      sync.Mutex
 	journal journal
-	said    bool      // that nothing is kept
+	said    []string  // what fails, since it last worked
 	retry   time.Time // no snapshot before
 }
 
@@ -164,7 +165,7 @@ func (s *Snapshot) takeOver() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.say(err)
+		s.say(notKept, err)
 	} else if s.journal.to.lost.Load() { // the snapshot has it
 		s.gather()
 	}
@@ -179,12 +180,14 @@ func (s *Snapshot) snapshot(ctx context.Context) {
 	switch {
 	case ctx.Err() != nil: // it is for the next process to do
 	case err != nil:
-		s.say(fmt.Errorf("snapshot: %w", err))
+		if len(s.said) == 0 {
+			s.say("no snapshot of assignments can be written: the journals grow; trying on", err)
+		}
 		s.retry, j.limit = time.Now().Add(retryEvery), 0
 	default:
 		j.limit = max(s.least, size)
-		if s.said && j.to != nil {
-			s.said = false
+		if len(s.said) > 0 && j.to != nil {
+			s.said = nil
 			s.log.Info("assignments are kept on disk again", zap.String("folder", s.dir))
 		}
 	}
@@ -193,15 +196,17 @@ func (s *Snapshot) snapshot(ctx context.Context) {
 // fail ends the writing until another snapshot is taken. The caller holds mu.
 func (s *Snapshot) fail(err error) {
 	s.m.gather(nil)
-	s.say(errors.Join(err, s.journal.close(false)))
+	s.say(notKept, errors.Join(err, s.journal.close(false)))
 	s.retry = time.Now().Add(retryEvery)
 }
 
-// say says once that assignments are not kept. The caller holds mu.
-func (s *Snapshot) say(err error) {
-	if !s.said {
-		s.said = true
-		s.log.Error("assignments are not kept on disk: a restart would move users; trying on", zap.String("folder", s.dir), zap.Error(err))
+const notKept = "assignments are not kept on disk: a restart would move users; trying on"
+
+// say says what fails, once. The caller holds mu.
+func (s *Snapshot) say(words string, err error) {
+	if !slices.Contains(s.said, words) {
+		s.said = append(s.said, words)
+		s.log.Error(words, zap.String("folder", s.dir), zap.Error(err))
 	}
 }
 
