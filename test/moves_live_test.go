@@ -201,6 +201,18 @@ func (c *loginLoad) expect(t *testing.T, after time.Time, host string) {
 	}
 }
 
+// expectNowhere expects no login that began after a moment to have landed on host.
+func (c *loginLoad) expectNowhere(t *testing.T, after time.Time, host string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.logins {
+		if l.began.After(after) && l.told == host {
+			t.Errorf("%s: a login %s later landed on %s", l.protocol, l.began.Sub(after), host)
+		}
+	}
+}
+
 func (c *loginLoad) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -211,6 +211,9 @@ func runHook(ctx context.Context, hook string, m moves.Move) error {
 	out := &tail{}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("no end: %w", ctx.Err()) // it was killed
+	}
 	if err != nil && len(out.b) > 0 {
 		err = fmt.Errorf("%w: %s", err, bytes.ToValidUTF8(bytes.Join(bytes.Fields(out.b), []byte(" ")), []byte("?")))
 	}

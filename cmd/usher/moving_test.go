@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"usher/control"
 	"usher/proxy"
@@ -234,6 +236,33 @@ func TestTarget_Pinned(t *testing.T) {
 		}
 		if to, ok := a.gen.Load().target(as, a.state.orders); ok == tt.stays || ok && proxy.CanonicalHost(to) != to {
 			t.Errorf("%s %s with %q, %q pinned: target %q, %t", tt.key, tt.name, tt.users, tt.pin, to, ok)
+		}
+	}
+}
+
+func TestRunHook(t *testing.T) {
+	t.Setenv("USHER_TEST_SECRET", "geheim")
+	m := moves.Move{ID: "M1", User: "Alice", Key: affinity.Key{Name: "alice", Tag: "a"}, From: "mail1", To: "mail2"}
+	for script, want := range map[string]string{
+		`exit 0`: "",
+		`test "$#$1$2$3" = 3Alicemail1mail2 && test "$USHER_USER$USHER_KEY$USHER_TAG$USHER_FROM$USHER_TO$USHER_MOVE" = Alicealiceamail1mail2M1`: "",
+		`test -z "$USHER_TEST_SECRET"`:         "",
+		`echo the  disk; echo is full; exit 3`: "exit status 3: the disk is full",
+		`echo wait; exec sleep 60`:             "no end: context deadline exceeded: wait",
+	} {
+		hook := filepath.Join(t.TempDir(), "hook")
+		if err := os.WriteFile(hook, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		limit := time.Minute
+		if strings.Contains(script, "sleep") {
+			limit = 500 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		err := runHook(ctx, hook, m)
+		cancel()
+		if got := fmt.Sprint(err); got != want && (want != "" || err != nil) {
+			t.Errorf("%s: %q, want %q", script, got, want)
 		}
 	}
 }

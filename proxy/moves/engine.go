@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -208,7 +209,7 @@ func (e *Engine) step(id string, to State, why error) (Move, bool) {
 	}
 	text := ""
 	if why != nil {
-		text = why.Error()
+		text = strings.ReplaceAll(why.Error(), "\n", "; ") // of errors.Join
 	}
 	return e.enter(m, to, text), true
 }

@@ -149,7 +149,7 @@ func TestMove(t *testing.T) {
 		{"nobody is logged in", 0, nil, nil, false, Done, "", "mail2", 2 * time.Second},
 		{"sessions end at the third kick", 3, nil, nil, false, Done, "", "mail2", 5 * time.Second},
 		{"sessions do not end", 1000, nil, nil, false, Failed, "not done within 30s: 1 sessions live", "mail1", 30 * time.Second},
-		{"the proxy is away", 0, errors.New("proxy is away"), nil, false, Failed, "proxy is away", "mail1", 0},
+		{"the proxy is away", 0, errors.Join(errors.New("proxy is away"), errors.New("mail1 too")), nil, false, Failed, "proxy is away; mail1 too", "mail1", 0},
 		{"the proxy is away, by force", 0, errors.New("proxy is away"), nil, true, Done, "", "mail2", 2 * time.Second},
 		{"sessions do not end, by force", 1000, nil, nil, true, Done, "", "mail2", 17 * time.Second},
 		{"the hook fails", 0, nil, errors.New("exit status 3"), false, Failed, "flush_hook: exit status 3", "mail1", 0},

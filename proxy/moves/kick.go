@@ -53,10 +53,7 @@ func Kick(ctx context.Context, kickers []Kicker, users []string, host string, ti
 		all.Go(func() { lefts[i], errs[i] = kickAt(ctx, k, users, host) })
 	}
 	all.Wait()
-	left, err = slices.Concat(lefts...), errors.Join(errs...)
-	if over := asked.Err(); over != nil && !errors.Is(err, over) {
-		err = errors.Join(err, over)
-	}
+	left, err = slices.Concat(lefts...), errors.Join(append(errs, asked.Err())...)
 	return len(left) == 0 && err == nil, left, err
 }
 
