@@ -74,28 +74,50 @@ func hostOf(k moves.Kicker) string {
 
 // sightOf returns those who list and end the sessions of users of host, and why
 // not all sessions can be seen, "" for they can: Dovecot proxies list those that
-// came through them, and what came through nginx shows at the backend alone.
+// came through them, and what came through nginx shows at the backend alone. Who
+// is assigned nowhere, host "", may have sessions at any backend: an assignment
+// ends before a session through nginx does.
 func (g *generation) sightOf(host string) (seers []moves.Kicker, blind string) {
-	proxies, backends := 0, 0
+	proxies := 0
 	for _, k := range g.kickers {
 		switch {
 		case k.Role() == moves.Proxy:
 			proxies++
-		case host == "" || !g.isHost(host, hostOf(k)):
+		case host != "" && !g.isHost(host, hostOf(k)):
 			continue
-		default:
-			backends++
 		}
 		seers = append(seers, k)
 	}
+	hidden := ""
+	for _, h := range g.hostsOf(host) {
+		if !slices.ContainsFunc(g.kickers, func(k moves.Kicker) bool { return k.Role() == moves.Backend && g.isHost(h, hostOf(k)) }) {
+			hidden = h
+			break
+		}
+	}
 	logins := slices.ContainsFunc(g.cfg.Dovecot.Listeners, func(l config.DovecotListener) bool { return l.Kind == "auth" })
 	switch {
-	case logins && proxies == 0 && backends == 0:
+	case logins && proxies == 0 && (hidden != "" || len(seers) == 0):
 		blind = "no Dovecot proxy lists its sessions: dovecot.doveadm has none of role proxy"
-	case len(g.cfg.Nginx.Listeners) > 0 && host != "" && backends == 0:
-		blind = fmt.Sprintf("sessions through nginx show at %s alone, and dovecot.doveadm has none of role backend for it", host)
+	case len(g.cfg.Nginx.Listeners) > 0 && hidden != "":
+		blind = fmt.Sprintf("sessions through nginx show at %s alone, and dovecot.doveadm has none of role backend for it", hidden)
 	}
 	return seers, blind
+}
+
+// hostsOf is host, or else all of the inventory.
+func (g *generation) hostsOf(host string) []string {
+	if host != "" {
+		return []string{host}
+	}
+	var ids []string
+	v := g.monitor.View()
+	for i := range v.Entries {
+		if id := v.Entries[i].Machine().ID; !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // isHost reports whether a name or address, canonical, is that of a backend's host.
@@ -136,7 +158,17 @@ func (a *app) moveSettings(g *generation) moves.Settings {
 		KickDelay: g.cfg.Affinity.KickDelay, Timeout: g.cfg.Affinity.MoveTimeout, Parallel: g.cfg.Affinity.ParallelMoves,
 		End:    g.endSessions,
 		Target: func(as affinity.Assignment) (string, bool) { return g.target(as, a.state.orders) },
-		Pin:    a.state.orders.SetPin,
+		Pin: func(ctx context.Context, user string, p affinity.Pin) error {
+			return a.state.orders.SetPin(ctx, affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator), p)
+		},
+		Unpin: func(ctx context.Context, user, host string) error {
+			name := affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator)
+			pin, err := a.state.orders.Pin(ctx, name)
+			if err == nil && pin == host {
+				_, err = a.state.orders.Unpin(ctx, name)
+			}
+			return err
+		},
 	}
 	if hook := g.cfg.Affinity.FlushHook; hook != "" {
 		s.Hook = func(ctx context.Context, m moves.Move) error { return runHook(ctx, hook, m) }
@@ -144,10 +176,14 @@ func (a *app) moveSettings(g *generation) moves.Settings {
 	return s
 }
 
-// target is where the hash sends a key now, among hosts of the same tag. Keys of
-// pinned users stay.
+// target is where the hash sends a key now, among hosts of the same tag. A key all
+// of whose users are pinned stays.
 func (g *generation) target(as affinity.Assignment, orders affinity.Orders) (string, bool) {
-	if pin, err := orders.Pin(context.Background(), as.Key.Name); err != nil || pin != "" {
+	free := func(user string) bool {
+		pin, err := orders.Pin(context.Background(), affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator))
+		return err == nil && pin == ""
+	}
+	if !free(as.Key.Name) || len(as.Users) > 0 && !slices.ContainsFunc(as.Users, free) {
 		return "", false
 	}
 	v := g.monitor.View()
@@ -180,6 +216,9 @@ func runHook(ctx context.Context, hook string, m moves.Move) error {
 	out := &tail{}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("no end: %w", ctx.Err()) // it was killed
+	}
 	if err != nil && len(out.b) > 0 {
 		err = fmt.Errorf("%w: %s", err, bytes.ToValidUTF8(bytes.Join(bytes.Fields(out.b), []byte(" ")), []byte("?")))
 	}

@@ -126,7 +126,7 @@ func (a *app) Move(ctx context.Context, o control.UserOrder) (control.Move, erro
 
 // move moves a user, and pins him in the end.
 func (a *app) move(ctx context.Context, o control.UserOrder, pin bool) (m control.Move, err error) {
-	g, _, stamp, err := a.order(&o)
+	g, name, stamp, err := a.order(&o)
 	if err != nil {
 		return m, err
 	}
@@ -148,10 +148,17 @@ func (a *app) move(ctx context.Context, o control.UserOrder, pin bool) (m contro
 	if err != nil {
 		return m, err
 	}
+	pinned, err := a.state.orders.Pin(ctx, name)
+	if err != nil {
+		return m, err
+	}
 	_, blind := g.sightOf(as.Host)
 	m = control.Move{User: o.User, Key: key.Name, Tag: key.Tag, From: as.Host, To: to, Users: as.Users, Force: o.Force, Pin: pin, Warning: blind, By: *showStamp(stamp), DryRun: o.DryRun}
 	if why := g.unfit(as, key, to); why != "" && !o.Force {
 		return m, fmt.Errorf("%s; --force moves him all the same", why)
+	}
+	if pinned != "" && pinned != to && !pin && !o.Force {
+		return m, fmt.Errorf("%s is pinned to %s, and would go on there: usher unpin, or usher pin to %s; --force moves the assignment all the same", o.User, pinned, to)
 	}
 	if blind != "" && !o.Force {
 		return m, fmt.Errorf("%s; --force moves him all the same", blind)
@@ -295,23 +302,31 @@ func (a *app) Kick(ctx context.Context, o control.UserOrder) (ans control.KickAn
 	if len(seers) == 0 {
 		return ans, fmt.Errorf("%s", cmp.Or(blind, "no Dovecot lists its sessions: dovecot.doveadm is empty"))
 	}
+	var errs []error
+	answer := seers[:0:0]
 	for _, k := range seers {
 		list, err := k.Sessions(ctx, ans.Users)
 		if err != nil {
-			return ans, err
+			errs = append(errs, err)
+			continue
 		}
+		answer = append(answer, k)
 		for _, s := range list {
 			ans.Sessions = append(ans.Sessions, control.Session{User: s.User, Service: s.Service, RemoteIP: s.RemoteIP, Host: s.Host, At: s.At})
 		}
 	}
-	if o.DryRun || len(ans.Sessions) == 0 {
-		return ans, nil
+	if !o.DryRun && len(ans.Sessions) > 0 {
+		// Where a server does not answer the sessions at the others end all the same.
+		gone, left, err := moves.Kick(ctx, answer, ans.Users, "", g.cfg.Affinity.MoveTimeout)
+		if err == nil && !gone {
+			err = fmt.Errorf("%d sessions live on, the first at %s", len(left), left[0].At)
+		}
+		errs = append(errs, err)
 	}
-	gone, left, err := moves.Kick(ctx, seers, ans.Users, "", g.cfg.Affinity.MoveTimeout)
-	if err == nil && !gone {
-		err = fmt.Errorf("%d sessions live on, the first at %s", len(left), left[0].At)
+	if blind != "" {
+		errs = append(errs, errors.New(blind))
 	}
-	return ans, err
+	return ans, errors.Join(errs...)
 }
 
 // MoveOf implements control.Service.
@@ -420,15 +435,7 @@ func (a *app) forget(ctx context.Context, host string, o control.FlushOrder) (co
 // seesAll returns why the sessions of the users of a host, "" for all hosts, can't
 // all be seen.
 func (g *generation) seesAll(host string) error {
-	hosts := []string{host}
-	if host == "" {
-		hosts = nil
-		v := g.monitor.View()
-		for i := range v.Entries {
-			hosts = append(hosts, v.Entries[i].Machine().ID)
-		}
-	}
-	for _, h := range hosts {
+	for _, h := range g.hostsOf(host) {
 		if _, blind := g.sightOf(h); blind != "" {
 			return errors.New(blind)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,8 @@ type Settings struct {
 	Target func(a affinity.Assignment) (host string, ok bool)
 	// Pin pins a user.
 	Pin func(ctx context.Context, user string, p affinity.Pin) error
+	// Unpin takes a user's pin away if it is to host.
+	Unpin func(ctx context.Context, user, host string) error
 }
 
 // Options are what an Engine is made of.
@@ -136,6 +139,7 @@ type Order struct {
 	Stamp affinity.Stamp
 
 	undoes, flush string
+	unpin         bool
 }
 
 // Start holds the key's logins and returns the move that will end its sessions. An
@@ -148,7 +152,7 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 	}
 	m := Move{
 		ID: e.opt.NewID(), User: o.User, Key: o.Key, From: a.Host, To: o.To, State: Queued, Force: o.Force, Pin: o.Pin,
-		Flush: o.flush, Undoes: o.undoes, Stamp: o.Stamp, Changed: time.Now().UTC(),
+		Flush: o.flush, Undoes: o.undoes, Unpin: o.unpin, Users: a.Users, Stamp: o.Stamp, Changed: time.Now().UTC(),
 	}
 	e.mu.Lock()
 	if other := e.byKey[o.Key]; other != "" {
@@ -205,7 +209,7 @@ func (e *Engine) step(id string, to State, why error) (Move, bool) {
 	}
 	text := ""
 	if why != nil {
-		text = why.Error()
+		text = strings.ReplaceAll(why.Error(), "\n", "; ") // of errors.Join
 	}
 	return e.enter(m, to, text), true
 }
@@ -215,6 +219,9 @@ func (e *Engine) enter(m Move, to State, why string) Move {
 	m.State, m.Error, m.Changed = to, why, time.Now().UTC()
 	if m.Began.IsZero() {
 		m.Began = m.Changed
+	}
+	if to.Ended() {
+		m.Users = nil // the file keeps a thousand moves that ended
 	}
 	e.moves[m.ID] = m
 	if to.Ended() {
@@ -297,7 +304,8 @@ func (e *Engine) Wait(ctx context.Context, id string) (Move, error) {
 }
 
 // Undo takes a move back: one on its way ends where it began, and one that is done
-// is moved the other way, if the key is still where it was taken to.
+// is moved the other way, if the key is still where it was taken to; a pin that it
+// made goes.
 func (e *Engine) Undo(ctx context.Context, id string, force bool, stamp affinity.Stamp) (Move, error) {
 	e.mu.Lock()
 	m, ok := e.moves[id]
@@ -327,7 +335,7 @@ func (e *Engine) Undo(ctx context.Context, id string, force bool, stamp affinity
 	if a.Host != "" && a.Host != m.To {
 		return m, fmt.Errorf("move %s: %s %w: on %s", id, m.User, ErrOverMoved, a.Host)
 	}
-	return e.Start(ctx, Order{User: m.User, Key: m.Key, To: m.From, Force: force, Stamp: stamp, undoes: id})
+	return e.Start(ctx, Order{User: m.User, Key: m.Key, To: m.From, Force: force, Stamp: stamp, undoes: id, unpin: m.Pin})
 }
 
 // Run makes moves until ctx ends, and returns when all that it started has stopped.
@@ -435,6 +443,10 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 	return e.finish(ctx, m, s)
 }
 
+// forcedShare is the part of Timeout after which a forced move goes on where
+// sessions can't be ended. It looks twice, and hook and delay need time too.
+const forcedShare = 4
+
 // end ends the sessions of all users behind the key.
 func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 	a, err := e.opt.Store.Get(ctx, m.Key)
@@ -442,12 +454,18 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 		return err
 	}
 	users := []string{m.User}
-	for _, u := range append(a.Users, m.Key.Name) {
+	for _, u := range slices.Concat(m.Users, a.Users, []string{m.Key.Name}) {
 		if !slices.Contains(users, u) {
 			users = append(users, u)
 		}
 	}
-	err = s.End(ctx, users, m.From)
+	look := ctx
+	if m.Force {
+		var cancel context.CancelFunc
+		look, cancel = context.WithTimeout(ctx, s.Timeout/forcedShare)
+		defer cancel()
+	}
+	err = s.End(look, users, m.From)
 	if err != nil && m.Force && ctx.Err() == nil {
 		e.opt.Log.Warn("move goes on, though sessions may live", zap.String("id", m.ID), zap.String("user", m.User), zap.Error(err))
 		return nil
@@ -466,6 +484,11 @@ func (e *Engine) finish(ctx context.Context, m Move, s *Settings) error {
 	if m.Pin {
 		if err := s.Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
 			return fmt.Errorf("the user is moved, but not pinned: %w", err)
+		}
+	}
+	if m.Unpin {
+		if err := s.Unpin(ctx, m.User, m.From); err != nil {
+			return fmt.Errorf("the user is moved, but still pinned: %w", err)
 		}
 	}
 	e.step(m.ID, Done, nil)

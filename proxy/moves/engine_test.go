@@ -53,6 +53,14 @@ func newSite(t *testing.T) *site {
 			s.pins[user] = p.Host
 			return nil
 		},
+		Unpin: func(_ context.Context, user, host string) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.pins[user] == host {
+				delete(s.pins, user)
+			}
+			return nil
+		},
 	}
 	return s
 }
@@ -141,8 +149,9 @@ func TestMove(t *testing.T) {
 		{"nobody is logged in", 0, nil, nil, false, Done, "", "mail2", 2 * time.Second},
 		{"sessions end at the third kick", 3, nil, nil, false, Done, "", "mail2", 5 * time.Second},
 		{"sessions do not end", 1000, nil, nil, false, Failed, "not done within 30s: 1 sessions live", "mail1", 30 * time.Second},
-		{"the proxy is away", 0, errors.New("proxy is away"), nil, false, Failed, "proxy is away", "mail1", 0},
+		{"the proxy is away", 0, errors.Join(errors.New("proxy is away"), errors.New("mail1 too")), nil, false, Failed, "proxy is away; mail1 too", "mail1", 0},
 		{"the proxy is away, by force", 0, errors.New("proxy is away"), nil, true, Done, "", "mail2", 2 * time.Second},
+		{"sessions do not end, by force", 1000, nil, nil, true, Done, "", "mail2", 17 * time.Second},
 		{"the hook fails", 0, nil, errors.New("exit status 3"), false, Failed, "flush_hook: exit status 3", "mail1", 0},
 	}
 	for _, tt := range tests {
@@ -238,12 +247,48 @@ func TestMove_Undo(t *testing.T) {
 	})
 }
 
-// usher ends in the middle: the move goes on, and nobody gets in before.
+// Who was moved to be pinned is not pinned any more when that is undone, unless to
+// another host by now.
+func TestMove_UndoPin(t *testing.T) {
+	for _, later := range []string{"", "mail3"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			alice := s.put(t, "alice", "mail1")
+			e := s.open(t)
+			defer run(t, e)()
+			o := order(alice, "mail2")
+			o.Pin = true
+			m, err := e.Start(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err = e.Wait(t.Context(), m.ID); err != nil || m.State != Done || s.pins["alice"] != "mail2" {
+				t.Fatalf("%+v, %v, pins %v", m, err, s.pins)
+			}
+			if later != "" {
+				s.pins["alice"] = later
+			}
+			back, err := e.Undo(t.Context(), m.ID, false, o.Stamp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, err = e.Wait(t.Context(), back.ID); err != nil || back.State != Done || s.at(t, alice) != "mail1" || s.pins["alice"] != later {
+				t.Errorf("%+v, %v, at %s, pins %v", back, err, s.at(t, alice), s.pins)
+			}
+		})
+	}
+}
+
+// usher ends in the middle: the move goes on, and nobody gets in before. Who was
+// behind the key is known by the move alone if assignments are lost.
 func TestMove_Restart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
 		alice, bob := s.put(t, "alice", "mail1"), s.put(t, "bob", "mail1")
 		s.sessions["alice"] = 5
+		if err := s.store.Remember(t.Context(), alice, "Alice"); err != nil {
+			t.Fatal(err)
+		}
 		e := s.open(t)
 		stop := run(t, e)
 		m, err := e.Start(t.Context(), Order{User: "alice", Key: alice, To: "mail2", Pin: true})
@@ -256,6 +301,10 @@ func TestMove_Restart(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		stop()
+		s.ended = nil
+		if err := s.store.Forget(t.Context(), alice); err != nil {
+			t.Fatal(err)
+		}
 
 		e = s.open(t)
 		if !e.Moving(alice) || e.Moving(bob) {
@@ -267,6 +316,9 @@ func TestMove_Restart(t *testing.T) {
 		defer run(t, e)()
 		if m, err = e.Wait(t.Context(), m.ID); err != nil || m.State != Done || s.at(t, alice) != "mail2" || s.pins["alice"] != "mail2" {
 			t.Errorf("%+v, %v, at %s, pins %v", m, err, s.at(t, alice), s.pins)
+		}
+		if !slices.Contains(s.ended, "Alice") {
+			t.Errorf("kicked: %v", s.ended)
 		}
 	})
 }

@@ -38,6 +38,8 @@ type Move struct {
 	Pin     bool           `json:"pin,omitempty"`   // pin the user at the end
 	Flush   string         `json:"flush,omitempty"` // that it is part of
 	Undoes  string         `json:"undoes,omitempty"`
+	Unpin   bool           `json:"unpin,omitempty"` // take the user's pin to From away at the end
+	Users   []string       `json:"users,omitempty"` // behind the key when it was ordered; none once it has ended
 	Stamp   affinity.Stamp `json:"stamp"`
 	Began   time.Time      `json:"began,omitzero"`
 	Changed time.Time      `json:"changed"`

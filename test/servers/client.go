@@ -1,8 +1,10 @@
 package servers
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -191,6 +193,32 @@ func (c *Client) Backend() string {
 		return c.sieveBackend()
 	default:
 		return c.smtpBackend()
+	}
+}
+
+// TryBackend is Backend, imap or pop3, in a session that may end at any time: then it
+// returns the server's last word, or Closed.
+func (c *Client) TryBackend() string {
+	c.t.Helper()
+	ask := "TOP 1 0\r\n"
+	if c.Protocol == "imap" {
+		ask = "T1 EXAMINE INBOX\r\nT2 FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT)]\r\n"
+	}
+	if _, err := io.WriteString(c.c, ask); err != nil {
+		return Closed
+	}
+	host, last := "", Closed
+	for {
+		line, err := c.Read()
+		if err != nil {
+			return cmp.Or(host, last)
+		}
+		if m := markLine.FindStringSubmatch(line); m != nil {
+			host = m[1]
+		}
+		if last = line; line == "." || strings.HasPrefix(line, "-ERR") || strings.HasPrefix(line, "T2 ") {
+			return cmp.Or(host, last)
+		}
 	}
 }
 

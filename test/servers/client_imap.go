@@ -74,3 +74,22 @@ func (c *Client) imapBackend() string {
 		}
 	}
 }
+
+// Idle opens INBOX and waits for news there (RFC 2177).
+func (c *Client) Idle() {
+	c.t.Helper()
+	tag := c.tag()
+	c.Writeln(tag + " EXAMINE INBOX")
+	if reply := c.tagged(tag); !strings.HasPrefix(reply, "OK") {
+		c.t.Fatalf("imap: EXAMINE: %s", reply)
+	}
+	c.Writeln(c.tag() + " IDLE")
+	c.ExpectPattern(`^\+ `)
+}
+
+// Done ends what Idle began, and returns the server's word on it.
+func (c *Client) Done() string {
+	c.t.Helper()
+	c.Writeln("DONE")
+	return c.tagged(fmt.Sprintf("A%d", c.tags))
+}

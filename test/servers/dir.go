@@ -58,6 +58,16 @@ func WriteFile(t testing.TB, text string, elem ...string) string {
 	return path
 }
 
+// WriteProgram is WriteFile of a script that every user may run.
+func WriteProgram(t testing.TB, text string, elem ...string) string {
+	t.Helper()
+	path := WriteFile(t, text, elem...)
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Root is the folder of go.mod.
 func Root(t testing.TB) string {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -242,6 +243,26 @@ func (d *Dovecot) Doveadm(t testing.TB, args ...string) (stdout, stderr string, 
 	t.Helper()
 	return run(t, "doveadm", append([]string{"-c", d.conf}, args...)...)
 }
+
+// Conf is the path of its configuration, for who runs doveadm himself.
+func (d *Dovecot) Conf() string { return d.conf }
+
+// Who returns who has sessions here, a word for each session, sorted. Of a proxy of
+// Dovecot 2.3 it shows nobody: `doveadm who` leaves out what is proxied.
+func (d *Dovecot) Who(t testing.TB) (users []string) {
+	t.Helper()
+	stdout, stderr, status := d.Doveadm(t, "-f", "flow", "who", "-1")
+	if status != 0 {
+		t.Fatalf("doveadm who: exit status %d: %s", status, stderr)
+	}
+	for _, m := range whoLine.FindAllStringSubmatch(stdout, -1) {
+		users = append(users, m[1])
+	}
+	slices.Sort(users)
+	return users
+}
+
+var whoLine = regexp.MustCompile(`(?m)^username=(\S+)`)
 
 // StartDoveadm is Doveadm for a command that takes long: its log has what the
 // command prints.
