@@ -64,6 +64,10 @@ bench-lua: ## what a policy costs, and each function, and how long others wait f
 bench-dovecot: deps ## logins a second, interposed, beside Dovecot's own director before the same auth server
 	$(GO) test -run '^$$' -bench Interposed -benchtime 5s -count 3 ./test
 
+.PHONY: sim
+sim: ## docs/balance.md: a million users on 100 hosts, how even the load is and who moves when hosts change
+	$(GO) run ./internal/sim -o docs/balance.md
+
 .PHONY: benchstat
 benchstat:
 	$(TOOL) benchstat $(OLD) $(NEW)

@@ -51,5 +51,5 @@ func (q *Query) StickyTo(entries []*Entry, assigned, key string) (*Entry, Reason
 			return e, Sticky
 		}
 	}
-	return Rendezvous(q.View, q.Request.Protocol, key, entries), Hashed
+	return Rendezvous(q.Request.Protocol, key, entries), Hashed
 }

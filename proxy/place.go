@@ -174,7 +174,7 @@ func (n *run) standing(host, by string, why Reason) (pl place, d Decision, ok bo
 	view := n.q.View
 	h := view.Host(host)
 	if h != nil && view.Serves(n.r.Protocol) && !h.usable(n.r.Protocol, n.r.AddressOnly) {
-		e := Rendezvous(view, n.r.Protocol, n.q.Key.Name, n.q.Candidates(""))
+		e := Rendezvous(n.r.Protocol, n.q.Key.Name, n.q.Candidates(""))
 		if e == nil {
 			return pl, n.tempfail(NoBackend, n.noneUp()), false
 		}
@@ -315,12 +315,12 @@ func (n *run) isSelf(pl *place) bool {
 // among entries, or nil. For imap and pop3 only hosts count that have all the
 // mailbox protocols configured, unless no such host is there: a user shall be
 // on the same host by both.
-func Rendezvous(v *View, protocol, key string, entries []*Entry) *Entry {
+func Rendezvous(protocol, key string, entries []*Entry) *Entry {
 	k := affinity.HashKey(key)
 	pick := func(all bool) (best *Entry) {
 		top := math.Inf(-1)
 		for _, e := range entries {
-			if !all && !v.Mailbox(e.host) {
+			if !all && !e.host.home {
 				continue
 			}
 			if s := affinity.Score(k, e.host.hash, e.host.Weight); s > top {

@@ -37,6 +37,7 @@ type HostState struct {
 	Entries []*Entry
 
 	hash     uint64
+	home     bool // it has an entry for each of imap and pop3 that the inventory has anywhere
 	withheld bool // it has entries that only its own users may see
 	Down     bool // by check or by order
 	Drained  bool // keeps its users, takes no new ones; also while its health is unknown or stale
@@ -67,6 +68,7 @@ func NewView(entries []Entry) *View {
 	}
 	for _, h := range v.hosts {
 		h.Down = h.Down || h.orderedDown()
+		h.home = v.isHome(h)
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -223,19 +225,17 @@ func (v *View) Homes(protocol string, entries []*Entry) []*Entry {
 	}
 	homes := 0
 	for _, e := range entries {
-		if v.Mailbox(e.host) {
+		if e.host.home {
 			homes++
 		}
 	}
 	if homes == 0 || homes == len(entries) {
 		return entries
 	}
-	return slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return !v.Mailbox(e.host) })
+	return slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return !e.host.home })
 }
 
-// Mailbox reports whether the host has an entry for each of imap and pop3 that
-// the inventory has anywhere.
-func (v *View) Mailbox(h *HostState) bool {
+func (v *View) isHome(h *HostState) bool {
 	for _, p := range [...]string{"imap", "pop3"} {
 		if v.byProto[p] && h.Entry(p) == nil {
 			return false

@@ -101,13 +101,26 @@ func TestRendezvousAgrees(t *testing.T) {
 	v := NewView(entries)
 	for i := range 1000 {
 		user := fmt.Sprintf("user%d@example.org", i)
-		a := Rendezvous(v, "imap", user, v.Candidates("imap", "", false))
-		b := Rendezvous(v, "pop3", user, v.Candidates("pop3", "", false))
+		a := Rendezvous("imap", user, v.Candidates("imap", "", false))
+		b := Rendezvous("pop3", user, v.Candidates("pop3", "", false))
 		if a == nil || b == nil || a.Host != b.Host {
 			t.Fatalf("%s: imap %v, pop3 %v", user, a, b)
 		}
 	}
-	if Rendezvous(v, "imap", "x", nil) != nil {
+	if Rendezvous("imap", "x", nil) != nil {
 		t.Error("a server out of none")
+	}
+}
+
+func BenchmarkRendezvous(b *testing.B) {
+	var entries []Entry
+	for i := range 100 {
+		host := fmt.Sprintf("10.0.0.%d", i+1)
+		entries = append(entries, entry("imap", host, 143, Up), entry("pop3", host, 110, Up))
+	}
+	hosts := NewView(entries).Candidates("imap", "", false)
+	b.ReportAllocs()
+	for b.Loop() {
+		Rendezvous("imap", "alice@example.org", hosts)
 	}
 }

@@ -99,7 +99,7 @@ func hashed(v *proxy.View, protocol, key, tag string, entries []*proxy.Entry) st
 	list := slices.DeleteFunc(slices.Clone(entries), func(e *proxy.Entry) bool {
 		return e.Tag() != tag || v.Serves(protocol) && e.Protocol != protocol
 	})
-	if e := proxy.Rendezvous(v, protocol, key, list); e != nil {
+	if e := proxy.Rendezvous(protocol, key, list); e != nil {
 		return e.Machine().ID
 	}
 	return ""

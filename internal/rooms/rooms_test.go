@@ -34,6 +34,7 @@ var may = map[string][]string{
 	"protocol/nginx":   {"proxy"},
 
 	"config/importdirector": {"config", "proxy"},
+	"internal/sim":          {"proxy", "proxy/affinity"},
 }
 
 // anything: cmd puts the rooms together, tests look at them.

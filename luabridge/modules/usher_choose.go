@@ -68,7 +68,7 @@ func usherHash(L *lua.LState) int {
 	take(L, len(key)/64, 0)
 	c := CallOf(L)
 	list := servers(L, 2, "hash")
-	e := proxy.Rendezvous(c.Query.View, c.Query.Request.Protocol, string(key), list)
+	e := proxy.Rendezvous(c.Query.Request.Protocol, string(key), list)
 	if c.tracing() {
 		c.told("hash("+c.Shown(string(key), 80)+")", len(list), e)
 	}
