@@ -30,7 +30,8 @@ type Options struct {
 	Backends    Backends
 	Names       Names
 	Assignments Assignments
-	Orders      Orders // nil: no pins, no holds
+	Orders      Orders    // nil: no pins, no holds
+	Keys        *KeyIndex // nil: the keys that policies make are not refreshed
 	Recorder    Recorder
 	Log         *zap.Logger // nil: none
 
@@ -80,12 +81,23 @@ func (p *Pipeline) Handle(ctx context.Context, r *Request) Decision {
 }
 
 // Refresh prolongs the assignment of a user whose session goes on, in every tag,
-// if one lives. The user's name is the destuser, or what the login was as.
+// if one lives, and that of the key that a policy made for him. The user's name is
+// the destuser, or what the login was as.
 func (p *Pipeline) Refresh(ctx context.Context, user string) error {
 	if p.opt.Affinity == AffinityOff {
 		return nil
 	}
-	return p.opt.Assignments.Refresh(ctx, affinity.KeyName(user, p.opt.MasterSeparator, p.opt.KeyScope))
+	err := p.opt.Assignments.Refresh(ctx, affinity.KeyName(user, p.opt.MasterSeparator, p.opt.KeyScope))
+	name := affinity.OrderName(user, p.opt.MasterSeparator)
+	key, made := p.opt.Keys.of(name)
+	if !made || err != nil {
+		return err
+	}
+	if host, err := p.opt.Assignments.Lookup(ctx, key); err != nil || host == "" {
+		p.opt.Keys.forget(name)
+		return err
+	}
+	return p.opt.Assignments.Refresh(ctx, key.Name)
 }
 
 // Record completes and records a decision that an adapter came to by itself: a

@@ -43,6 +43,9 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 		if err != nil {
 			return n.tempfail(StoreUnavailable, err)
 		}
+		if v.Key != "" && n.opt.Keys != nil {
+			n.opt.Keys.Learn(affinity.OrderName(n.sessionName(), n.opt.MasterSeparator), n.q.Key)
+		}
 		if n.q.User != n.q.Key.Name {
 			if err := n.opt.Assignments.Remember(ctx, n.q.Key, n.q.User); err != nil {
 				return n.tempfail(StoreUnavailable, err)
@@ -71,6 +74,14 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 		d.Outcome, d.By, d.Reason = Passed, pl.by, IsSelf
 	}
 	return d
+}
+
+// sessionName is what a proxy calls the user of a session that goes on.
+func (n *run) sessionName() string {
+	if u := n.r.Upstream; u != nil && u.DestUser != "" {
+		return u.DestUser
+	}
+	return n.q.User
 }
 
 // keepsMail reports whether an assignment to host can be one. The hosts of a

@@ -87,6 +87,7 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) (err er
 	background.Go(func() { a.store.Run(sweep) })
 	background.Go(func() { a.policy.maps.Run(sweep) })
 	background.Go(func() { a.state.run(sweep) })
+	background.Go(func() { a.learnKeys(sweep, cfg) })
 	defer background.Wait()
 	defer stopSweep()
 
@@ -101,6 +102,22 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) (err er
 	case err = <-a.failed:
 	}
 	return errors.Join(err, a.close())
+}
+
+// learnKeys finds the keys that policies made for users among the assignments that
+// were kept: of those the name is no user's.
+func (a *app) learnKeys(ctx context.Context, cfg *config.Config) {
+	err := a.store.Each(ctx, "", func(as affinity.Assignment) bool {
+		for _, user := range as.Users {
+			if affinity.KeyName(user, cfg.Dovecot.MasterUserSeparator, affinity.Scope(cfg.Affinity.Key)) != as.Key.Name {
+				a.keys.Learn(affinity.OrderName(user, cfg.Dovecot.MasterUserSeparator), as.Key)
+			}
+		}
+		return true
+	})
+	if err != nil && ctx.Err() == nil {
+		a.log.Error("keys of policies", zap.Error(err))
+	}
 }
 
 // apply makes cfg the one that stands: builds a generation, opens what is new,

@@ -20,7 +20,13 @@ func runApp(t *testing.T, dir, yaml string, change ...func(*app)) *app {
 	t.Helper()
 	path := filepath.Join(dir, "u.yaml")
 	write(t, path, yaml)
-	load := func() (*config.Config, error) { return config.Load(path) }
+	load := func() (*config.Config, error) {
+		cfg, err := config.Load(path)
+		if err == nil && cfg.StateDir == config.Default().StateDir { // which is the system's
+			cfg.StateDir = filepath.Join(dir, "state")
+		}
+		return cfg, err
+	}
 	cfg, err := load()
 	if err != nil {
 		t.Fatal(err)

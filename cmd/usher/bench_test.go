@@ -31,6 +31,7 @@ func benchApp(b *testing.B) (dovecotSock, authHTTP string) {
 	}
 	cfg := config.Default()
 	cfg.Control = config.Control{}
+	cfg.StateDir = filepath.Join(dir, "state")
 	sock := filepath.Join(dir, "auth")
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

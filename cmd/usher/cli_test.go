@@ -18,6 +18,7 @@ func TestCLI(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			// A unix path has 107 bytes at most; the work folder's is short enough.
+			e.Setenv("USHER_STATE_DIR", filepath.Join(e.WorkDir, "state")) // else tests would share the system's
 			e.Setenv("SOCK", "unix:"+filepath.Join(e.WorkDir, "c.sock"))
 			return nil
 		},

@@ -77,13 +77,14 @@ type parts struct {
 	metrics *control.Metrics
 	store   *affinity.Memory
 	state   *state
+	keys    *proxy.KeyIndex
 	workers *passdb.Workers
 	policy  policyParts
 }
 
 func newParts(log *zap.Logger, store *affinity.Memory, st *state) parts {
 	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
-	return parts{log: log, metrics: metrics, store: store, state: st, workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
+	return parts{log: log, metrics: metrics, store: store, state: st, keys: proxy.NewKeyIndex(), workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
 }
 
 // policyParts are what policies share on purpose, or what costs to make.
@@ -148,7 +149,7 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 	g.passdb = chain
 	g.pipeline, err = proxy.New(proxy.Options{
 		Verifier: chain, Director: g.director(cfg, director), Backends: g.monitor, Names: g.resolver,
-		Assignments: p.store, Orders: userOrders{p.state.orders, p.state.moves, p.state.awaited, cfg.Dovecot.MasterUserSeparator}, Recorder: p.metrics, Log: p.log,
+		Assignments: p.store, Orders: userOrders{p.state.orders, p.state.moves, p.state.awaited, cfg.Dovecot.MasterUserSeparator}, Keys: p.keys, Recorder: p.metrics, Log: p.log,
 		Affinity: proxy.AffinityMode(cfg.Affinity.Mode), KeyScope: affinity.Scope(cfg.Affinity.Key),
 		MasterSeparator: cfg.Dovecot.MasterUserSeparator,
 		DenyUnlisted:    cfg.Director.UnlistedBackends == "deny",
