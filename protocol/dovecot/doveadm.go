@@ -101,10 +101,17 @@ type doveadmReply struct {
 	values []byte // of all rows, tab-escaped, a TAB behind each
 	width  int    // of a row, in values; 0: unknown
 	fault  string // "": none; else as doveadm names it: NOTFOUND, USAGE, …
+	said   string // what the server's log says on it, where it is shown
 }
 
-// notFound is the fault of a kick that found nobody (DOVEADM_EX_NOTFOUND).
-const notFound = "NOTFOUND"
+const (
+	// notFound is the fault of a kick that found nobody (DOVEADM_EX_NOTFOUND).
+	notFound = "NOTFOUND"
+	// tempFail (EX_TEMPFAIL) is also that of a `proxy kick` which a login process did
+	// not answer, as one does that ends just then, with its last session (ipc-group.c).
+	// All others have done it.
+	tempFail = "TEMPFAIL"
+)
 
 // A doveadmWire is a way to ask doveadm.
 type doveadmWire interface {
@@ -393,8 +400,8 @@ func variantError(user string) error {
 	return fmt.Errorf("%.80q is not kicked: a user whose name differs in its case alone would be kicked too", user)
 }
 
-// run runs commands, as many requests as it takes. A kick that found nobody is no
-// fault.
+// run runs commands, as many requests as it takes. A kick that found nobody, or not
+// all login processes, is no fault: lists show what it came to.
 func (d *Doveadm) run(ctx context.Context, commands []doveadmCommand) ([]doveadmReply, error) {
 	var out []doveadmReply
 	for some := range slices.Chunk(commands, maxCommands) {
@@ -406,10 +413,15 @@ func (d *Doveadm) run(ctx context.Context, commands []doveadmCommand) ([]doveadm
 			return out, err
 		}
 		for i, r := range replies {
-			if r.fault != "" && r.fault != notFound {
-				d.forget()
-				return out, fmt.Errorf("the server does not do `%s`: %s", some[i].name, r.fault)
+			name := some[i].name
+			if r.fault == "" || r.fault == notFound || r.fault == tempFail && name == "proxy kick" {
+				continue
 			}
+			if r.said != "" {
+				r.fault += ": " + r.said
+			}
+			d.forget()
+			return out, fmt.Errorf("the server does not do `%s`: %s", name, r.fault)
 		}
 		out = append(out, replies...)
 	}

@@ -224,8 +224,8 @@ func readTable(in *json.Decoder) (r doveadmReply, err error) {
 	return r, expectDelim(in, ']')
 }
 
-// exitNotFound is DOVEADM_EX_NOTFOUND.
-const exitNotFound = 68
+// Exit codes of doveadm: DOVEADM_EX_NOTFOUND and EX_TEMPFAIL (sysexits.h).
+const exitNotFound, exitTempFail = 68, 75
 
 func readFault(in *json.Decoder) (r doveadmReply, err error) {
 	var fault struct {
@@ -238,6 +238,8 @@ func readFault(in *json.Decoder) (r doveadmReply, err error) {
 	switch {
 	case fault.Type == "exitCode" && fault.ExitCode == exitNotFound:
 		r.fault = notFound
+	case fault.Type == "exitCode" && fault.ExitCode == exitTempFail:
+		r.fault = tempFail
 	case fault.Type == "exitCode":
 		r.fault = fmt.Sprintf("exit code %d", fault.ExitCode)
 	case fault.Type == "unAuthorized":

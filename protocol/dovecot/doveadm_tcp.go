@@ -84,9 +84,8 @@ func (w *doveadmTCP) run(ctx context.Context, commands []doveadmCommand) ([]dove
 			return nil, fmt.Errorf("the server does not do `%s`: %s", command.name, said)
 		case err != nil:
 			return nil, err
-		case r.fault != "" && r.fault != notFound && said != "":
-			r.fault += ": " + said
 		}
+		r.said = said
 		out = append(out, r)
 	}
 	return out, nil
