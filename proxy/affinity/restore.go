@@ -38,8 +38,8 @@ func (r *restore) tag(name string)  { r.tags = append(r.tags, interning{name: na
 // expiry turns the file's seconds into the Memory's; 0: it is over. A clock that
 // was set back lets nothing live longer than from now on.
 func (r *restore) expiry(expires uint32) uint32 {
-	now := r.m.now()
-	e := min(int64(expires)+r.offset, int64(r.m.expiry(now)))
+	now, most := r.m.clock()
+	e := min(int64(expires)+r.offset, int64(most))
 	if e <= int64(now) {
 		return 0
 	}
