@@ -18,7 +18,7 @@ import (
 
 var (
 	worldSeed  = flag.Uint64("seed", 0, "seed of the first world; 0: any")
-	worldCount = flag.Int("worlds", 12, "how many worlds of each kind")
+	worldCount = flag.Int("worlds", 6, "how many worlds of each kind")
 )
 
 // Whatever happens, one user is on one host: logins by all protocols, hosts that
@@ -36,6 +36,7 @@ func TestPlacement(t *testing.T) {
 			if first == 0 {
 				first = rand.Uint64N(1e9)
 			}
+			saw := map[string]int{}
 			for i := range *worldCount {
 				seed := first + uint64(i)
 				synctest.Test(t, func(t *testing.T) {
@@ -45,6 +46,7 @@ func TestPlacement(t *testing.T) {
 					}
 					w := newWorld(t, seed, kind.mode, director)
 					defer func() { w.stop() }()
+					w.saw = saw
 					for range 400 {
 						w.step(kind.wild)
 						if t.Failed() {
@@ -53,6 +55,19 @@ func TestPlacement(t *testing.T) {
 					}
 				})
 			}
+			want := []string{"hash", "sticky", "pinned", "operator", "move", "backend_down", "moved", "kicked", "expired"}
+			if kind.mode == AffinityEnforce {
+				want[1] = "enforced"
+			}
+			if kind.wild {
+				want[0] = "selected"
+			}
+			for _, what := range want {
+				if saw[what] == 0 && !t.Failed() {
+					t.Errorf("first seed %d: it never came to %q: %v", first, what, saw)
+				}
+			}
+			t.Log(saw)
 		})
 	}
 }
@@ -113,6 +128,7 @@ func (w *world) login(wild bool) {
 	w.note("%s by %s: %s %s %s, %s (%v); was on %q", name, protocol, d.Outcome, d.By, d.Reason, d.Host, d.Err, assigned)
 
 	w.mu.Lock()
+	w.saw[string(d.Reason)]++
 	pin, held := w.pins[p.key.Name], w.holds[p.key.Name] || w.engine.Load().Moving(p.key)
 	w.mu.Unlock()
 	if held && protocol != "doveadm" {
@@ -220,7 +236,7 @@ func (w *world) change() {
 	case 0:
 		m.weight = []int{0, 50, 100, 400}[w.intn(4)]
 	case 1:
-		m.present = !m.present
+		m.present = w.intn(4) > 0 || !slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && o.present })
 	case 2, 3:
 		if c != nil {
 			c.health = []Health{Up, Up, Up, Down, Unknown, Stale}[w.intn(6)]
@@ -231,6 +247,9 @@ func (w *world) change() {
 		}
 	default:
 		a := []Admin{AdminUp, AdminUp, AdminUp, AdminDrain, AdminDown}[w.intn(5)]
+		if a == AdminUp {
+			m.present, m.weight = true, max(m.weight, 50)
+		}
 		for _, c := range m.services {
 			c.admin = a
 			if a == AdminUp {

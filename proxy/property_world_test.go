@@ -108,6 +108,7 @@ type world struct {
 	holds map[string]bool
 	seen  map[string]bool // moves that the model knows to be done
 	trail []string
+	saw   map[string]int // how often it came to what
 }
 
 // newWorld makes a world. director nil is the built-in policy.
@@ -329,6 +330,7 @@ func (w *world) end(ctx context.Context, users []string, host string) error {
 				lives = append(lives, s.user+" on "+s.host)
 				return false
 			}
+			w.saw["kicked"]++
 			return true
 		})
 	}
@@ -372,13 +374,15 @@ func (w *world) settle() {
 			w.note("move %s of %s to %s is done", m.ID, m.Key.Name, m.To)
 			w.mu.Lock()
 			w.homes[m.Key] = home{m.To, m.Changed}
+			w.saw["moved"]++
 			w.mu.Unlock()
 		}
 	}
 	for _, p := range w.people {
 		host := w.live(p.key)
 		w.mu.Lock()
-		if host == "" {
+		if host == "" && w.homes[p.key].host != "" {
+			w.saw["expired"]++
 			delete(w.seats, p.key)
 			delete(w.homes, p.key)
 		}
