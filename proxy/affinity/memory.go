@@ -76,13 +76,16 @@ func (m *Memory) place(h uint64) (*shard, uint32) {
 	return &m.shard[h%shards], uint32(h >> 32)
 }
 
-// now is rounded up, so that an entry never lives shorter than Expire.
-func (m *Memory) now() uint32 {
-	return uint32((m.opt.Now().Sub(m.start) + time.Second - 1) / time.Second)
+// clock returns the seconds that are over since the start, and when what is claimed
+// now expires: rounded up, so that an entry never lives shorter than Expire.
+func (m *Memory) clock() (now, expires uint32) {
+	d := m.opt.Now().Sub(m.start)
+	return uint32(d / time.Second), uint32((d+time.Second-1)/time.Second) + uint32(m.life.Load())
 }
 
-func (m *Memory) expiry(now uint32) uint32 {
-	return now + uint32(m.life.Load())
+func (m *Memory) now() uint32 {
+	now, _ := m.clock()
+	return now
 }
 
 // Lookup implements Store.
@@ -112,8 +115,7 @@ func (m *Memory) Claim(_ context.Context, key Key, seen, host string) (string, e
 	}
 	s, hash := m.locate(key.Name)
 	id, tag := m.hosts.id(host), m.tags.id(key.Tag)
-	now := m.now()
-	expires := m.expiry(now)
+	now, expires := m.clock()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,8 +177,7 @@ func (m *Memory) reserve() bool {
 // Refresh implements Store.
 func (m *Memory) Refresh(_ context.Context, name string) error {
 	s, hash := m.locate(name)
-	now := m.now()
-	expires := m.expiry(now)
+	now, expires := m.clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.segment(hash)

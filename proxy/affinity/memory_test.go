@@ -304,3 +304,23 @@ func TestMemory_Orders(t *testing.T) {
 		t.Errorf("%q, %v, %d", host, err, m.Len())
 	}
 }
+
+// An assignment lives for expire at least, wherever in a second it was claimed, and
+// a second more at most.
+func TestExpiry_Seconds(t *testing.T) {
+	for _, begin := range []time.Duration{0, 1, 300 * time.Millisecond, time.Second - 1, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory(t, 10)
+			time.Sleep(begin)
+			claim(t, m, Key{Name: "alice"}, "", "a")
+			time.Sleep(15*time.Minute - 1)
+			if look(t, m, Key{Name: "alice"}) != "a" {
+				t.Errorf("claimed after %s: gone before its time", begin)
+			}
+			time.Sleep(time.Second + 1)
+			if look(t, m, Key{Name: "alice"}) != "" {
+				t.Errorf("claimed after %s: lives on", begin)
+			}
+		})
+	}
+}

@@ -34,8 +34,8 @@ func (n *interning) in(t *nameTable) uint32 {
 func (r *restore) file(offset, bytes int64) {
 	r.bytes = bytes
 	r.offset, r.hosts, r.tags = offset, nil, nil
-	r.now = r.m.now()
-	r.most = int64(r.m.expiry(r.now))
+	now, most := r.m.clock()
+	r.now, r.most = now, int64(most)
 }
 
 // size makes room at once. A file has nothing in fewer than eight bytes.

@@ -42,7 +42,8 @@ func (md model) step(t testing.TB, m *Memory, r *rand.Rand, keys int) Key {
 		was, alive = Assignment{}, false
 	}
 	put := func(k Key, host string, users []string) {
-		md[k] = Assignment{Key: k, Host: host, Users: users, Expires: m.start.Add(time.Duration(m.expiry(m.now())) * time.Second)}
+		_, expires := m.clock()
+		md[k] = Assignment{Key: k, Host: host, Users: users, Expires: m.start.Add(time.Duration(expires) * time.Second)}
 	}
 	var err error
 	switch p := r.IntN(100); {
