@@ -395,7 +395,7 @@ func (e *Engine) make(ctx context.Context, id string) {
 	if !ok {
 		return
 	}
-	err := e.steps(run, m, s)
+	err := e.steps(run, m)
 	switch {
 	case ctx.Err() != nil:
 		return // usher ends: the file says that the move is on its way
@@ -408,15 +408,21 @@ func (e *Engine) make(ctx context.Context, id string) {
 }
 
 // steps is the way of a move. An error leaves the key where it is.
-func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
-	if err := e.end(ctx, m, s); err != nil {
+func (e *Engine) steps(ctx context.Context, m Move) error {
+	if a, err := e.opt.Store.Get(ctx, m.Key); err != nil {
+		return err
+	} else if m.From == m.To && a.Host == m.To { // he is there
+		return e.finish(ctx, m)
+	}
+	if err := e.end(ctx, m); err != nil {
 		return err
 	}
-	if s.Hook != nil {
-		if _, ok := e.step(m.ID, Hooking, nil); !ok {
+	if hook := e.settings.Load().Hook; hook != nil {
+		m, ok := e.step(m.ID, Hooking, nil)
+		if !ok {
 			return nil
 		}
-		if err := s.Hook(ctx, m); err != nil {
+		if err := hook(ctx, m); err != nil {
 			return fmt.Errorf("flush_hook: %w", err)
 		}
 	}
@@ -424,22 +430,33 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 		return nil
 	}
 	select {
-	case <-time.After(s.KickDelay):
+	case <-time.After(e.settings.Load().KickDelay):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	// A login that was decided just before the hold may have come through since.
-	if err := e.end(ctx, m, s); err != nil {
+	if err := e.end(ctx, m); err != nil {
 		return err
 	}
-	return e.finish(ctx, m, s)
+	return e.finish(ctx, m)
 }
 
+// forcedShare is the part of a move's time that the end of sessions takes at most,
+// each time, where the move goes on without it.
+const forcedShare = 3
+
 // end ends the sessions of all users behind the key.
-func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
+func (e *Engine) end(ctx context.Context, m Move) error {
 	a, err := e.opt.Store.Get(ctx, m.Key)
 	if err != nil {
 		return err
+	}
+	s := e.settings.Load()
+	asked := ctx
+	if m.Force {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.Timeout/forcedShare)
+		defer cancel()
 	}
 	users := []string{m.User}
 	for _, u := range append(a.Users, m.Key.Name) {
@@ -447,16 +464,33 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 			users = append(users, u)
 		}
 	}
-	err = s.End(ctx, users, m.From)
-	if err != nil && m.Force && ctx.Err() == nil {
+	err = s.End(ctx, users, e.from(m.ID, a.Host))
+	if err == nil && len(a.Users) >= affinity.MaxUsers {
+		err = fmt.Errorf("%s has %d users or more: not all are known whose sessions must end", m.Key.Name, len(a.Users))
+	}
+	if err != nil && m.Force && asked.Err() == nil {
 		e.opt.Log.Warn("move goes on, though sessions may live", zap.String("id", m.ID), zap.String("user", m.User), zap.Error(err))
 		return nil
 	}
 	return err
 }
 
+// from is where a move's key lives: at host, as a login recorded that was decided
+// before the hold, or, where that says nothing, as it was known before.
+func (e *Engine) from(id, host string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, ok := e.moves[id]
+	if ok && host != "" && host != m.To && host != m.From {
+		m.From = host
+		e.moves[id] = m
+		e.file.touch()
+	}
+	return m.From
+}
+
 // finish switches the key to its new host. From here on nothing is undone.
-func (e *Engine) finish(ctx context.Context, m Move, s *Settings) error {
+func (e *Engine) finish(ctx context.Context, m Move) error {
 	if _, ok := e.step(m.ID, Switching, nil); !ok {
 		return nil
 	}
@@ -464,7 +498,7 @@ func (e *Engine) finish(ctx context.Context, m Move, s *Settings) error {
 		return err
 	}
 	if m.Pin {
-		if err := s.Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
+		if err := e.settings.Load().Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
 			return fmt.Errorf("the user is moved, but not pinned: %w", err)
 		}
 	}
