@@ -155,6 +155,10 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 		e.mu.Unlock()
 		return Move{}, fmt.Errorf("%s %w: %s", o.User, ErrMoving, other)
 	}
+	if len(e.byKey) >= maxWaiting {
+		e.mu.Unlock()
+		return Move{}, fmt.Errorf("%d moves wait for their turn already", maxWaiting)
+	}
 	e.moves[m.ID] = m
 	e.byKey[m.Key] = m.ID
 	e.note(m)

@@ -158,7 +158,7 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 		if !moves || to == a.Host {
 			continue
 		}
-		if len(waiting) >= e.settings.Load().Parallel {
+		if len(waiting) >= min(e.settings.Load().Parallel, maxWaiting/2) {
 			_, _ = e.Wait(ctx, waiting[0]) // how it went is counted where it ends
 			waiting = waiting[1:]
 		}

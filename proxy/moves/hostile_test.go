@@ -186,3 +186,56 @@ func TestFlush_LowRate(t *testing.T) {
 		}
 	})
 }
+
+// Names that are no UTF-8 come back as they were: two of them never become one.
+func TestMove_RestartWithBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		keys := []affinity.Key{s.put(t, "a\xff", "mail1"), s.put(t, "a\xfe", "mail1"), s.put(t, "a\ufffd", "mail1")}
+		e := s.open(t)
+		for _, k := range keys {
+			if _, err := e.Start(t.Context(), Order{User: k.Name, Key: k, To: "mail2"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e = s.open(t)
+		defer run(t, e)()
+		for _, k := range keys {
+			if m, ok := e.Of(k); !ok || m.User != k.Name {
+				t.Errorf("%q: %+v", k.Name, m)
+			}
+		}
+		time.Sleep(time.Minute)
+		for _, k := range keys {
+			if at := s.at(t, k); at != "mail2" {
+				t.Errorf("%q at %s", k.Name, at)
+			}
+		}
+	})
+}
+
+// What the next start would refuse to read is not taken.
+func TestMove_TooMany(t *testing.T) {
+	s := newSite(t)
+	e := s.open(t)
+	e.mu.Lock()
+	for i := range maxWaiting {
+		e.byKey[affinity.Key{Name: fmt.Sprint("user", i)}] = "x"
+	}
+	e.mu.Unlock()
+	if _, err := e.Start(t.Context(), order(affinity.Key{Name: "alice"}, "mail2")); err == nil || !strings.Contains(err.Error(), "wait") {
+		t.Error(err)
+	}
+}
+
+func TestOpen_DamagedFlush(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"version":1,"flushes":[{"id":"a","state":"odd"}]}`:                  `flush "a": state "odd"`,
+		`{"version":1,"flushes":[{"state":"kicking"}]}`:                       `flush "" lacks an id`,
+		`{"version":1,"flushes":[{"id":"a","state":"kicking","per_sec":-1}]}`: `flush "a": -1 users a second`,
+	} {
+		if _, err := parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
