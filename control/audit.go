@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -46,19 +47,34 @@ func (a *Audit) Add(r AuditRecord) (err error) {
 	if err := os.MkdirAll(filepath.Dir(a.path), 0o750); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	f, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	_, err = f.Write(append(line, '\n'))
+	line = append(line, '\n')
+	if torn(f) {
+		line = append([]byte("\n"), line...)
+	}
+	_, err = f.Write(line)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil
 }
 
+// torn reports whether the last line has no end: the disk was full.
+func torn(f *os.File) bool {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil || end == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], end-1)
+	return err == nil && last[0] != '\n'
+}
+
 // Last returns the last records, the newest last, at most most of them. Lines that
-// are none are left out.
+// are none, or too long, are left out.
 func (a *Audit) Last(most int) ([]AuditRecord, error) {
 	f, err := os.Open(a.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,19 +85,25 @@ func (a *Audit) Last(most int) ([]AuditRecord, error) {
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	out := []AuditRecord{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxAuditLine)
-	for lines.Scan() {
+	lines := bufio.NewReaderSize(f, maxAuditLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		tooLong := errors.Is(err, bufio.ErrBufferFull)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = lines.ReadSlice('\n')
+		}
 		var r AuditRecord
-		if json.Unmarshal(lines.Bytes(), &r) != nil {
-			continue
+		if !tooLong && json.Unmarshal(line, &r) == nil {
+			if out = append(out, r); len(out) > 2*most {
+				out = append(out[:0], out[len(out)-most:]...)
+			}
 		}
-		if out = append(out, r); len(out) > 2*most {
-			out = append(out[:0], out[len(out)-most:]...)
+		if errors.Is(err, io.EOF) {
+			break
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		if err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
 	}
 	return out[max(0, len(out)-most):], nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -50,7 +51,7 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 
 // User asks where a user is.
 func (c *Client) User(ctx context.Context, user string) (s UserStatus, err error) {
-	return s, c.call(ctx, http.MethodGet, "/v1/users/"+url.PathEscape(user), nil, &s)
+	return s, c.call(ctx, http.MethodGet, "/v1/users/"+segment(user), nil, &s)
 }
 
 // Route asks where a user would go.
@@ -60,7 +61,7 @@ func (c *Client) Route(ctx context.Context, q RouteQuery) (a RouteAnswer, err er
 
 // Order asks to change what is ordered for a backend; see Service.
 func (c *Client) Order(ctx context.Context, o BackendOrder) (a BackendAnswer, err error) {
-	return a, c.call(ctx, http.MethodPatch, "/v1/backends/"+url.PathEscape(o.Target), o, &a)
+	return a, c.call(ctx, http.MethodPatch, "/v1/backends/"+segment(o.Target), o, &a)
 }
 
 // AddBackend asks to add a backend; see Service.
@@ -70,16 +71,16 @@ func (c *Client) AddBackend(ctx context.Context, o BackendAdd) (a BackendAnswer,
 
 // RemoveBackend asks to take one out; see Service.
 func (c *Client) RemoveBackend(ctx context.Context, o BackendRemove) (a BackendAnswer, err error) {
-	return a, c.call(ctx, http.MethodDelete, "/v1/backends/"+url.PathEscape(o.Target), o, &a)
+	return a, c.call(ctx, http.MethodDelete, "/v1/backends/"+segment(o.Target), o, &a)
 }
 
 // CheckBackend asks to check a backend at once; see Service.
 func (c *Client) CheckBackend(ctx context.Context, target string) (reports []CheckReport, err error) {
-	return reports, c.call(ctx, http.MethodPost, "/v1/backends/"+url.PathEscape(target)+"/check", nil, &reports)
+	return reports, c.call(ctx, http.MethodPost, "/v1/backends/"+segment(target)+"/check", nil, &reports)
 }
 
 func (c *Client) user(ctx context.Context, method, what string, o UserOrder, out any) error {
-	return c.call(ctx, method, "/v1/users/"+url.PathEscape(o.User)+"/"+what, o, out)
+	return c.call(ctx, method, "/v1/users/"+segment(o.User)+"/"+what, o, out)
 }
 
 // Move asks to take a user to another host; this and the following are as in
@@ -115,7 +116,7 @@ func (c *Client) Kick(ctx context.Context, o UserOrder) (a KickAnswer, err error
 
 // MoveOf asks for a move.
 func (c *Client) MoveOf(ctx context.Context, id string) (m Move, err error) {
-	return m, c.call(ctx, http.MethodGet, "/v1/moves/"+url.PathEscape(id), nil, &m)
+	return m, c.call(ctx, http.MethodGet, "/v1/moves/"+segment(id), nil, &m)
 }
 
 // Moves asks for the moves that are known.
@@ -125,7 +126,7 @@ func (c *Client) Moves(ctx context.Context) (m []Move, err error) {
 
 // Undo asks to take a move back.
 func (c *Client) Undo(ctx context.Context, id string, o UserOrder) (m Move, err error) {
-	return m, c.call(ctx, http.MethodPost, "/v1/moves/"+url.PathEscape(id)+"/undo", o, &m)
+	return m, c.call(ctx, http.MethodPost, "/v1/moves/"+segment(id)+"/undo", o, &m)
 }
 
 // Flush asks to move all users of a host.
@@ -135,12 +136,12 @@ func (c *Client) Flush(ctx context.Context, o FlushOrder) (f Flush, err error) {
 
 // FlushOf asks how far a flush is.
 func (c *Client) FlushOf(ctx context.Context, id string) (f Flush, err error) {
-	return f, c.call(ctx, http.MethodGet, "/v1/flushes/"+url.PathEscape(id), nil, &f)
+	return f, c.call(ctx, http.MethodGet, "/v1/flushes/"+segment(id), nil, &f)
 }
 
 // StopFlush asks to end a flush.
 func (c *Client) StopFlush(ctx context.Context, id string, o UserOrder) (f Flush, err error) {
-	return f, c.call(ctx, http.MethodDelete, "/v1/flushes/"+url.PathEscape(id), o, &f)
+	return f, c.call(ctx, http.MethodDelete, "/v1/flushes/"+segment(id), o, &f)
 }
 
 // Map calls yield for the assignments of a host, until it returns false.
@@ -193,6 +194,18 @@ func (c *Client) Reload(ctx context.Context, force bool) error {
 	return c.call(ctx, http.MethodPost, "/v1/reload?force="+strconv.FormatBool(force), nil, &struct{}{})
 }
 
+// errNoName refuses what no path can say.
+var errNoName = errors.New("the name is empty")
+
+// segment makes one segment of a path. Dots stand for other segments, unless they
+// are escaped.
+func segment(s string) string {
+	if s == "." || s == ".." {
+		return strings.ReplaceAll(s, ".", "%2E")
+	}
+	return url.PathEscape(s)
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -214,6 +227,9 @@ func (c *Client) stream(ctx context.Context, path string, read func(*json.Decode
 }
 
 func (c *Client) do(ctx context.Context, method, path string, in any, read func(body io.Reader) error) error {
+	if segments, _, _ := strings.Cut(path, "?"); strings.Contains(segments+"/", "//") {
+		return errNoName
+	}
 	var body bytes.Buffer
 	if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {

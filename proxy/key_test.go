@@ -183,3 +183,29 @@ func TestTempFail(t *testing.T) {
 		t.Errorf("a feature: %+v", d)
 	}
 }
+
+// A pin is of one user: it does not take those along who share his key.
+func TestPin_OthersStay(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opt  func(*Options)
+		d    fakeDirector
+		key  string
+		want string // host of the key's assignment
+	}{
+		"his own key": {func(*Options) {}, silent, "alice@example.org", "127.0.0.3"},
+		"his domain":  {func(o *Options) { o.KeyScope = affinity.ByDomain }, silent, "example.org", "127.0.0.2"},
+		"a policy's":  {func(*Options) {}, underKey("127.0.0.2", "127.0.0.2"), "family", "127.0.0.2"},
+	} {
+		p, store := keyed(t, tc.d, tc.opt, func(o *Options) { o.Orders = fakeOrders{pin: "127.0.0.3"} })
+		key := affinity.Key{Name: tc.key}
+		if err := store.Set(t.Context(), key, "127.0.0.2"); err != nil {
+			t.Fatal(err)
+		}
+		if d := p.Handle(t.Context(), request()); d.Outcome != Routed || d.Host != "127.0.0.3" {
+			t.Errorf("%s: %s to %s", name, d.Outcome, d.Host)
+		}
+		if at, err := store.Lookup(t.Context(), key); at != tc.want || err != nil {
+			t.Errorf("%s: the key lives at %s (%v), want %s", name, at, err, tc.want)
+		}
+	}
+}

@@ -138,7 +138,10 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		}
 		if pin != "" {
 			n.trace("pinned to %s, whatever the policy selects", pin)
-			return n.standing(pin, "pin", Pinned)
+			pl, d, ok = n.standing(pin, "pin", Pinned)
+			// Others who share the key are not pinned.
+			pl.record = pl.record && n.opt.KeyScope == affinity.ByUser && v.Key == ""
+			return pl, d, ok
 		}
 	}
 	if n.opt.Affinity == AffinityEnforce && n.q.Assigned != "" {

@@ -174,6 +174,14 @@ func (w *world) start() {
 			w.pins[affinity.OrderName(user, "*")] = p.Host
 			return nil
 		},
+		Unpin: func(_ context.Context, user, host string) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if name := affinity.OrderName(user, "*"); w.pins[name] == host {
+				delete(w.pins, name)
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		w.t.Fatal(err)

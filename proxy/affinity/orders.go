@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"usher/internal/wholefile"
 )
@@ -61,6 +62,7 @@ const maxOrders = 256 << 20
 // An OrderFile keeps the orders of one node: a JSON file that is replaced whole.
 type OrderFile struct {
 	path  string
+	most  int // bytes of the file
 	mu    sync.Mutex
 	state atomic.Pointer[orderState] // never nil
 }
@@ -78,7 +80,7 @@ var _ Orders = (*OrderFile)(nil)
 // not exist; the first order makes it. A file that can't be read as a whole is an
 // error that names the place.
 func OpenOrderFile(path string) (*OrderFile, error) {
-	o := &OrderFile{path: path}
+	o := &OrderFile{path: path, most: maxOrders}
 	o.state.Store(&orderState{Version: 1})
 	raw, err := wholefile.Read(path, maxOrders)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +126,7 @@ func (o *OrderFile) Held(_ context.Context, user string) (bool, error) {
 
 // SetPin implements Orders.
 func (o *OrderFile) SetPin(_ context.Context, user string, p Pin) error {
-	return o.change(func(st *orderState) { st.Pins[user] = p })
+	return o.changeFor(user, func(st *orderState) { st.Pins[user] = p })
 }
 
 // Unpin implements Orders.
@@ -137,7 +139,7 @@ func (o *OrderFile) Unpin(_ context.Context, user string) (found bool, err error
 
 // SetHold implements Orders.
 func (o *OrderFile) SetHold(_ context.Context, user string, h Hold) error {
-	return o.change(func(st *orderState) { st.Holds[user] = h })
+	return o.changeFor(user, func(st *orderState) { st.Holds[user] = h })
 }
 
 // Release implements Orders.
@@ -154,6 +156,14 @@ func (o *OrderFile) Standing(context.Context) (map[string]Pin, map[string]Hold, 
 	return st.Pins, st.Holds, nil
 }
 
+// changeFor is change with an order for a user, whose name JSON must be able to say.
+func (o *OrderFile) changeFor(user string, f func(*orderState)) error {
+	if !utf8.ValidString(user) {
+		return fmt.Errorf("the order can't be kept, and is not taken: the name %.280q is no UTF-8", user)
+	}
+	return o.change(f)
+}
+
 // change writes a changed copy, and lets it count once it is on the disk.
 func (o *OrderFile) change(f func(*orderState)) error {
 	o.mu.Lock()
@@ -168,6 +178,9 @@ func (o *OrderFile) change(f func(*orderState)) error {
 	}
 	f(next)
 	raw, err := json.MarshalIndent(next, "", "  ")
+	if err == nil && len(raw) >= o.most {
+		err = fmt.Errorf("%s would have more than %d bytes", o.path, o.most)
+	}
 	if err == nil {
 		err = wholefile.Replace(o.path, append(raw, '\n'))
 	}

@@ -159,6 +159,10 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 		e.mu.Unlock()
 		return Move{}, fmt.Errorf("%s %w: %s", o.User, ErrMoving, other)
 	}
+	if len(e.byKey) >= maxWaiting {
+		e.mu.Unlock()
+		return Move{}, fmt.Errorf("%d moves wait for their turn already", maxWaiting)
+	}
 	e.moves[m.ID] = m
 	e.byKey[m.Key] = m.ID
 	e.note(m)
@@ -403,7 +407,7 @@ func (e *Engine) make(ctx context.Context, id string) {
 	if !ok {
 		return
 	}
-	err := e.steps(run, m, s)
+	err := e.steps(run, m)
 	switch {
 	case ctx.Err() != nil:
 		return // usher ends: the file says that the move is on its way
@@ -416,15 +420,21 @@ func (e *Engine) make(ctx context.Context, id string) {
 }
 
 // steps is the way of a move. An error leaves the key where it is.
-func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
-	if err := e.end(ctx, m, s); err != nil {
+func (e *Engine) steps(ctx context.Context, m Move) error {
+	if a, err := e.opt.Store.Get(ctx, m.Key); err != nil {
+		return err
+	} else if m.From == m.To && a.Host == m.To { // he is there
+		return e.finish(ctx, m)
+	}
+	if err := e.end(ctx, m); err != nil {
 		return err
 	}
-	if s.Hook != nil {
-		if _, ok := e.step(m.ID, Hooking, nil); !ok {
+	if hook := e.settings.Load().Hook; hook != nil {
+		m, ok := e.step(m.ID, Hooking, nil)
+		if !ok {
 			return nil
 		}
-		if err := s.Hook(ctx, m); err != nil {
+		if err := hook(ctx, m); err != nil {
 			return fmt.Errorf("flush_hook: %w", err)
 		}
 	}
@@ -432,15 +442,15 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 		return nil
 	}
 	select {
-	case <-time.After(s.KickDelay):
+	case <-time.After(e.settings.Load().KickDelay):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	// A login that was decided just before the hold may have come through since.
-	if err := e.end(ctx, m, s); err != nil {
+	if err := e.end(ctx, m); err != nil {
 		return err
 	}
-	return e.finish(ctx, m, s)
+	return e.finish(ctx, m)
 }
 
 // forcedShare is the part of Timeout after which a forced move goes on where
@@ -449,11 +459,12 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 const forcedShare = 4
 
 // end ends the sessions of all users behind the key.
-func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
+func (e *Engine) end(ctx context.Context, m Move) error {
 	a, err := e.opt.Store.Get(ctx, m.Key)
 	if err != nil {
 		return err
 	}
+	s := e.settings.Load()
 	users := []string{m.User}
 	for _, u := range slices.Concat(m.Users, a.Users, []string{m.Key.Name}) {
 		if !slices.Contains(users, u) {
@@ -470,7 +481,10 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 		look, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	err = s.End(look, users, m.From)
+	err = s.End(look, users, e.from(m.ID, a.Host))
+	if err == nil && len(a.Users) >= affinity.MaxUsers {
+		err = fmt.Errorf("%s has %d users or more: not all are known whose sessions must end", m.Key.Name, len(a.Users))
+	}
 	if err != nil && m.Force && ctx.Err() == nil {
 		e.opt.Log.Warn("move goes on, though sessions may live", zap.String("id", m.ID), zap.String("user", m.User), zap.Error(err))
 		return nil
@@ -478,14 +492,29 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 	return err
 }
 
+// from is where a move's key lives: at host, as a login recorded that was decided
+// before the hold, or, where that says nothing, as it was known before.
+func (e *Engine) from(id, host string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, ok := e.moves[id]
+	if ok && host != "" && host != m.To && host != m.From {
+		m.From = host
+		e.moves[id] = m
+		e.file.touch()
+	}
+	return m.From
+}
+
 // finish switches the key to its new host. From here on nothing is undone.
-func (e *Engine) finish(ctx context.Context, m Move, s *Settings) error {
+func (e *Engine) finish(ctx context.Context, m Move) error {
 	if _, ok := e.step(m.ID, Switching, nil); !ok {
 		return nil
 	}
 	if err := e.opt.Store.Set(ctx, m.Key, m.To); err != nil {
 		return err
 	}
+	s := e.settings.Load()
 	if m.Pin {
 		if err := s.Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
 			return fmt.Errorf("the user is moved, but not pinned: %w", err)

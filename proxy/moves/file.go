@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -17,21 +18,56 @@ import (
 	"usher/proxy/affinity"
 )
 
-// maxFile bounds what is read at start.
-const maxFile = 64 << 20
+const (
+	// maxFile bounds what is read at start, in bytes.
+	maxFile = 64 << 20
+	// maxWaiting bounds the moves that have not ended, so that the file has room for
+	// them whatever their names and reasons are.
+	maxWaiting = 10_000
+)
 
 // kept is the file's format.
 type kept struct {
-	Version int     `json:"version"`
-	Moves   []Move  `json:"moves"`
-	Flushes []Flush `json:"flushes"`
+	Version int        `json:"version"`
+	Moves   []keptMove `json:"moves"`
+	Flushes []Flush    `json:"flushes"`
+}
+
+// A keptMove has names that are no UTF-8, which JSON can't say, as bytes too.
+type keptMove struct {
+	Move
+	Bytes *keptNames `json:"bytes,omitempty"`
+}
+
+type keptNames struct {
+	User []byte `json:"user"`
+	Tag  []byte `json:"tag"`
+	Name []byte `json:"name"`
+}
+
+func keep(m Move) keptMove {
+	if utf8.ValidString(m.User) && utf8.ValidString(m.Key.Tag) && utf8.ValidString(m.Key.Name) {
+		return keptMove{Move: m}
+	}
+	return keptMove{m, &keptNames{[]byte(m.User), []byte(m.Key.Tag), []byte(m.Key.Name)}}
+}
+
+// named gives a move that was read its names.
+func (k *keptMove) named() {
+	if b := k.Bytes; b != nil {
+		k.User, k.Key, k.Bytes = string(b.User), affinity.Key{Tag: string(b.Tag), Name: string(b.Name)}, nil
+	}
 }
 
 // snapshot is what a restart must know: what is on its way, and what was.
 func (e *Engine) snapshot() kept {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return kept{1, slices.Collect(maps.Values(e.moves)), slices.Collect(maps.Values(e.flushes))}
+	all := make([]keptMove, 0, len(e.moves))
+	for _, m := range e.moves {
+		all = append(all, keep(m))
+	}
+	return kept{1, all, slices.Collect(maps.Values(e.flushes))}
 }
 
 // load reads the file, if there is one. Moves begin anew.
@@ -47,8 +83,9 @@ func (e *Engine) load() error {
 	if err != nil {
 		return fmt.Errorf("moves: %s: %w; mend it, or move it away to forget moves on their way", e.file.path, err)
 	}
-	slices.SortFunc(k.Moves, func(a, b Move) int { return a.Changed.Compare(b.Changed) })
-	for _, m := range k.Moves {
+	slices.SortFunc(k.Moves, func(a, b keptMove) int { return a.Changed.Compare(b.Changed) })
+	for _, kept := range k.Moves {
+		m := kept.Move
 		switch {
 		case m.State.Ended():
 			e.ended = append(e.ended, m.ID)
@@ -77,7 +114,9 @@ func parse(raw []byte) (kept, error) {
 		return k, fmt.Errorf("version %d; expected 1", k.Version)
 	}
 	keys := map[affinity.Key]bool{}
-	for _, m := range k.Moves {
+	for i := range k.Moves {
+		m := &k.Moves[i]
+		m.named()
 		switch {
 		case m.ID == "" || m.To == "" || m.Key.Name == "":
 			return k, fmt.Errorf("move %.80q lacks id, key or host", m.ID)
@@ -87,6 +126,16 @@ func parse(raw []byte) (kept, error) {
 			return k, fmt.Errorf("two moves of %.280q are on their way", m.Key.Name)
 		}
 		keys[m.Key] = keys[m.Key] || !m.State.Ended()
+	}
+	for _, f := range k.Flushes {
+		switch {
+		case f.ID == "":
+			return k, fmt.Errorf("flush %q lacks an id", f.ID)
+		case !slices.Contains([]State{Queued, Kicking, Done, Failed, Undone}, f.State):
+			return k, fmt.Errorf("flush %.80q: state %.80q", f.ID, f.State)
+		case f.PerSec < 0:
+			return k, fmt.Errorf("flush %.80q: %g users a second", f.ID, f.PerSec)
+		}
 	}
 	return k, nil
 }

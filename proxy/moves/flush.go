@@ -126,6 +126,9 @@ func (e *Engine) resumeFlushes(ctx context.Context, work *sync.WaitGroup) {
 	})
 }
 
+// longestPause is between two moves of a flush, however low its rate.
+const longestPause = 24 * time.Hour
+
 // runFlush starts the moves of a flush, at most PerSec a second and no more at a
 // time than may be on their way.
 func (e *Engine) runFlush(ctx context.Context, id string) {
@@ -140,7 +143,7 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 	})
 	var pause time.Duration
 	if f.PerSec > 0 {
-		pause = time.Duration(float64(time.Second) / f.PerSec)
+		pause = time.Duration(min(float64(time.Second)/f.PerSec, float64(longestPause)))
 	}
 	next := time.Now()
 	var waiting []string
@@ -155,7 +158,7 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 		if !moves || to == a.Host {
 			continue
 		}
-		if len(waiting) >= e.settings.Load().Parallel {
+		if len(waiting) >= min(e.settings.Load().Parallel, maxWaiting/2) {
 			_, _ = e.Wait(ctx, waiting[0]) // how it went is counted where it ends
 			waiting = waiting[1:]
 		}
@@ -164,7 +167,7 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 		case <-ctx.Done():
 			return
 		}
-		next = next.Add(pause)
+		next = time.Now().Add(pause) // a flush that fell behind does not catch up
 		if now, getErr := e.opt.Store.Get(ctx, a.Key); getErr == nil && now.Host != a.Host {
 			continue // moved, or gone, since the list was made
 		}
