@@ -409,7 +409,8 @@ func (e *Engine) make(ctx context.Context, id string) {
 
 // steps is the way of a move. An error leaves the key where it is.
 func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
-	if err := e.end(ctx, m, s); err != nil {
+	m, err := e.end(ctx, m, s)
+	if err != nil {
 		return err
 	}
 	if s.Hook != nil {
@@ -429,17 +430,22 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 		return ctx.Err()
 	}
 	// A login that was decided just before the hold may have come through since.
-	if err := e.end(ctx, m, s); err != nil {
+	if m, err = e.end(ctx, m, s); err != nil {
 		return err
 	}
 	return e.finish(ctx, m, s)
 }
 
-// end ends the sessions of all users behind the key.
-func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
+// end ends the sessions of all users behind the key. It returns the move, From
+// being where the key lives: a login that was decided just before the hold may have
+// changed that.
+func (e *Engine) end(ctx context.Context, m Move, s *Settings) (Move, error) {
 	a, err := e.opt.Store.Get(ctx, m.Key)
 	if err != nil {
-		return err
+		return m, err
+	}
+	if a.Host != "" && a.Host != m.From && a.Host != m.To { // To: it was switched before a restart
+		m = e.from(m, a.Host)
 	}
 	users := []string{m.User}
 	for _, u := range append(a.Users, m.Key.Name) {
@@ -450,9 +456,22 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 	err = s.End(ctx, users, m.From)
 	if err != nil && m.Force && ctx.Err() == nil {
 		e.opt.Log.Warn("move goes on, though sessions may live", zap.String("id", m.ID), zap.String("user", m.User), zap.Error(err))
-		return nil
+		return m, nil
 	}
-	return err
+	return m, err
+}
+
+// from notes where a move that has not ended begins.
+func (e *Engine) from(m Move, host string) Move {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m.From = host
+	if now := e.moves[m.ID]; !now.State.Ended() {
+		now.From = host
+		e.moves[m.ID] = now
+		e.file.touch()
+	}
+	return m
 }
 
 // finish switches the key to its new host. From here on nothing is undone.
