@@ -324,6 +324,12 @@ func TestHandle(t *testing.T) {
 			want: "routed assignment race 127.0.0.3:143"},
 		{name: "a lost race to a host that is down", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Assignments = racyStore{"127.0.0.4"} },
 			want: "tempfail assignment backend_down 127.0.0.4"},
+		{name: "a lost race to a host that keeps its users", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Assignments = racyStore{"127.0.0.7"} },
+			want: "routed assignment race 127.0.0.7:143"},
+		{name: "a lost race to a host without that service", r: request(service("sieve")), director: selecting("127.0.0.2", 4190), opt: func(o *Options) {
+			o.Assignments = racyStore{"127.0.0.3"}
+			o.Backends = fakeBackends{view: NewView([]Entry{entry("imap", "127.0.0.2", 143, Up), entry("sieve", "127.0.0.2", 4190, Up), entry("imap", "127.0.0.3", 143, Up)})}
+		}, want: "routed assignment hash 127.0.0.2:4190"},
 		{name: "the store is away", director: selecting("127.0.0.2", 143), opt: func(o *Options) { o.Assignments = brokenStore{} },
 			want: "tempfail usher store_unavailable"},
 

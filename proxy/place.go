@@ -53,7 +53,10 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 		}
 		if winner != host {
 			port := pl.port
-			pl = n.at(winner, "assignment", Race)
+			n.q.Assigned = winner
+			if pl, d, ok = n.standing(winner, "assignment", Race); !ok {
+				return d
+			}
 			if n.q.View.Host(winner) == nil {
 				pl.port = port // of the inventory there is none
 			}

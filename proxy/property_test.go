@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,8 +75,11 @@ func TestPlacement(t *testing.T) {
 
 // wild is a policy that selects hosts by dice, also those that are down.
 func wild(seed uint64) Director {
+	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(seed, 1))
 	return fakeDirector(func(q *Query) (Verdict, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		var of []*Entry
 		for i := range q.View.Entries {
 			if e := &q.View.Entries[i]; e.Protocol == q.Request.Protocol && (q.Request.Upstream == nil || e.Tag() == q.Key.Tag) {

@@ -275,9 +275,9 @@ func (w *world) publish() {
 			}
 		}
 	}
-	w.view.Store(NewView(entries))
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.view.Store(NewView(entries))
 	for key, seats := range w.seats {
 		w.seats[key] = slices.DeleteFunc(seats, func(s seat) bool { return !w.machine(s.host).up() })
 	}

@@ -471,3 +471,54 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A lateStore is one in which a login claims while a move begins.
+type lateStore struct {
+	*affinity.Memory
+	late func()
+}
+
+func (s *lateStore) Get(ctx context.Context, key affinity.Key) (affinity.Assignment, error) {
+	a, err := s.Memory.Get(ctx, key)
+	if s.late != nil {
+		s.late()
+		s.late = nil
+	}
+	return a, err
+}
+
+// A login that was decided just before the hold took its user to another host than
+// the move knew: sessions are ended there, and undoing takes him back there.
+func TestMove_LateLogin(t *testing.T) {
+	for _, was := range []string{"", "mail1"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			alice := affinity.Key{Name: "alice"}
+			if was != "" {
+				s.put(t, "alice", was)
+			}
+			var hosts []string
+			s.settings.End = func(_ context.Context, _ []string, host string) error {
+				hosts = append(hosts, host)
+				return nil
+			}
+			store := &lateStore{Memory: s.store, late: func() { s.put(t, "alice", "mail3") }}
+			e, err := Open(Options{Path: s.path, Store: store, NewID: func() string { return "M1" }}, s.settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer run(t, e)()
+			m, err := e.Start(t.Context(), order(alice, "mail2"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err = e.Wait(t.Context(), m.ID)
+			if err != nil || m.State != Done || m.From != "mail3" || !slices.Equal(hosts, []string{"mail3", "mail3"}) {
+				t.Errorf("was on %q: %+v, %v; sessions were ended on %q", was, m, err, hosts)
+			}
+			if want := []string{"alice mail3 mail2"}; !slices.Equal(s.hooks, want) {
+				t.Errorf("hooks %q, want %q", s.hooks, want)
+			}
+		})
+	}
+}
