@@ -444,7 +444,8 @@ func (e *Engine) steps(ctx context.Context, m Move, s *Settings) error {
 }
 
 // forcedShare is the part of Timeout after which a forced move goes on where
-// sessions can't be ended. It looks twice, and hook and delay need time too.
+// sessions can't be ended: it looks twice, and hook and delay need time too. A look
+// never takes more than half of what is left.
 const forcedShare = 4
 
 // end ends the sessions of all users behind the key.
@@ -461,8 +462,12 @@ func (e *Engine) end(ctx context.Context, m Move, s *Settings) error {
 	}
 	look := ctx
 	if m.Force {
+		limit := s.Timeout / forcedShare
+		if over, ok := ctx.Deadline(); ok {
+			limit = min(limit, time.Until(over)/2)
+		}
 		var cancel context.CancelFunc
-		look, cancel = context.WithTimeout(ctx, s.Timeout/forcedShare)
+		look, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	err = s.End(look, users, m.From)

@@ -247,6 +247,30 @@ func TestMove_Undo(t *testing.T) {
 	})
 }
 
+// By force a move goes on also when its hook took nearly all the time.
+func TestMove_ForceAfterLongHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		alice := s.put(t, "alice", "mail1")
+		s.sessions["alice"] = 1000
+		s.settings.Hook = func(context.Context, Move) error {
+			time.Sleep(18 * time.Second) // after 7.5 s for sessions, of 30 s
+			return nil
+		}
+		e := s.open(t)
+		defer run(t, e)()
+		o := order(alice, "mail2")
+		o.Force = true
+		m, err := e.Start(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = e.Wait(t.Context(), m.ID); err != nil || m.State != Done || s.at(t, alice) != "mail2" {
+			t.Errorf("%+v, %v, at %s", m, err, s.at(t, alice))
+		}
+	})
+}
+
 // Who was moved to be pinned is not pinned any more when that is undone, unless to
 // another host by now.
 func TestMove_UndoPin(t *testing.T) {
