@@ -13,7 +13,7 @@ import (
 )
 
 // slack is how long what should be done at once may take on a busy machine.
-const slack = 5 * time.Second
+const slack = 12 * time.Second
 
 func named(prefix string, count int) (names []string) {
 	for n := range count {
