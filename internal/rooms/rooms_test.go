@@ -10,12 +10,13 @@ import (
 
 // may lists, for each room, the rooms that it may import.
 var may = map[string][]string{
-	"proxy/affinity":     {"internal/wholefile"},
+	"proxy/affinity":     {"internal/shared", "internal/wholefile"},
 	"proxy/moves":        {"internal/wholefile", "proxy/affinity"},
 	"proxy":              {"proxy/affinity"},
 	"proxy/passdb":       {"proxy"},
 	"scripts":            {},
 	"internal/nearest":   {},
+	"internal/shared":    {},
 	"internal/wholefile": {},
 	"config":             {"internal/nearest", "proxy"},
 	"luabridge/budget":   {},
