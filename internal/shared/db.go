@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -207,7 +208,14 @@ func (db *DB) Fresh() bool {
 
 // Settled reports whether every node has had the time to bring back what only it
 // knew, after an outage.
-func (db *DB) Settled() bool { return db.since(&db.backAt) > settle }
+func (db *DB) Settled() bool { return !db.whole.Load() && db.since(&db.backAt) > settle }
+
+// Deadline is the moment of the store's clock, in ms since 1970, after which a call
+// that begins now is given up: a script that comes to its turn later, of a store that
+// was stopped meanwhile, must do nothing.
+func (db *DB) Deadline() string {
+	return strconv.FormatInt(db.Now()+db.opt.Timeout.Milliseconds(), 10)
+}
 
 func (db *DB) since(at *atomic.Int64) time.Duration {
 	return time.Since(db.start) - time.Duration(at.Load())

@@ -16,7 +16,7 @@ var ErrAway = errors.New("the shared store is away")
 // awayWords begin answers of a server that can't serve now, though it speaks.
 var awayWords = []string{
 	"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MISCONF", "OOM", "BUSY",
-	"NOAUTH", "WRONGPASS", "MOVED", "ASK",
+	"NOAUTH", "WRONGPASS", "MOVED", "ASK", "LATE",
 }
 
 // plain puts an error of the client into words that repeat no secret.

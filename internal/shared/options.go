@@ -56,7 +56,7 @@ const (
 	freshFor = 2 * time.Second
 	// settle is how long after an outage a missing row may be one that another node
 	// has yet to bring back.
-	settle = nodeLife
+	settle = 2 * nodeLife
 )
 
 func (o *Options) valid() error {

@@ -68,13 +68,21 @@ type Row struct {
 	Value *string `json:"v"`
 }
 
+// Late is the beginning of a script whose ARGV[1] is DB.Deadline: now is then the
+// store's clock.
+const Late = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+if now > tonumber(ARGV[1]) then return redis.error_reply('LATE the store was away meanwhile') end
+`
+
 // updateScript changes rows if the table still has a version. KEYS: table, version;
-// ARGV: name, expected version, channel, the rows in JSON, then of each row field,
-// 1 or 0 for deleted, value. It returns the version that stands, and 1 or 0.
-var updateScript = NewScript(`
-local v = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
-if v ~= tonumber(ARGV[2]) then return {v, 0} end
-for i = 5, #ARGV, 3 do
+// ARGV: deadline, name, expected version, channel, the rows in JSON, then of each row
+// field, 1 or 0 for deleted, value. It returns the version that stands, and 1 or 0.
+var updateScript = NewScript(Late + `
+local v = tonumber(redis.call('HGET', KEYS[2], ARGV[2]) or '0')
+if v ~= tonumber(ARGV[3]) then return {v, 0} end
+for i = 6, #ARGV, 3 do
   if ARGV[i + 1] == '1' then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
   else
@@ -82,8 +90,8 @@ for i = 5, #ARGV, 3 do
   end
 end
 v = v + 1
-redis.call('HSET', KEYS[2], ARGV[1], string.format('%d', v))
-redis.call('PUBLISH', ARGV[3], string.format('%d', v) .. ' ' .. ARGV[1] .. ' ' .. ARGV[4])
+redis.call('HSET', KEYS[2], ARGV[2], string.format('%d', v))
+redis.call('PUBLISH', ARGV[4], string.format('%d', v) .. ' ' .. ARGV[2] .. ' ' .. ARGV[5])
 return {v, 1}
 `)
 
@@ -138,7 +146,7 @@ func (t *Table) send(ctx context.Context, version int64, rows []Row) (done bool,
 	if err != nil {
 		return false, err
 	}
-	args := []string{t.name, strconv.FormatInt(version, 10), t.db.Key(channel), string(text)}
+	args := []string{t.db.Deadline(), t.name, strconv.FormatInt(version, 10), t.db.Key(channel), string(text)}
 	for _, r := range rows {
 		if r.Value != nil {
 			args = append(args, r.Field, "1", *r.Value)
