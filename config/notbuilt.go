@@ -10,7 +10,6 @@ import (
 // for one stops the start. A later version deletes its row.
 var notBuilt = []setting{
 	{key: "dovecot.listeners[].kind", values: []string{"director-admin"}},
-	{key: "affinity.store", values: []string{"valkey"}},
 	{key: "control.tcp.address"},
 }
 

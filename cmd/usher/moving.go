@@ -134,6 +134,9 @@ func (a *app) moveSettings(g *generation) moves.Settings {
 		Target: func(as affinity.Assignment) (string, bool) { return g.target(as, a.state.orders) },
 		Pin:    a.state.orders.SetPin,
 	}
+	if a.cluster != nil {
+		s.KickDelay = max(s.KickDelay, spread) // other nodes may log him in until they know
+	}
 	if hook := g.cfg.Affinity.FlushHook; hook != "" {
 		s.Hook = func(ctx context.Context, m moves.Move) error { return runHook(ctx, hook, m) }
 	}

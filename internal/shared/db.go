@@ -49,12 +49,15 @@ type DB struct {
 	tables []*Table
 	beats  []func()
 
-	id     string // of the store's content, as of the last beat
-	whole  atomic.Bool
-	joins  bool          // the first beat has found a store that others use
-	failed chan struct{} // capacity 1: a call failed
-	ctx    context.Context
-	cancel context.CancelFunc
+	id      string // of the store's content, as of the last beat
+	whole   atomic.Bool
+	once    sync.Once
+	reached chan struct{} // closed when the store was here once
+	doubled bool          // another node has this one's name
+	joins   bool          // the first beat has found a store that others use
+	failed  chan struct{} // capacity 1: a call failed
+	ctx     context.Context
+	cancel  context.CancelFunc
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -70,7 +73,7 @@ func Open(o Options) (*DB, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	db := &DB{opt: o, log: o.Log, unix: map[string]bool{}, start: time.Now(), fresh: rand.Text(), failed: make(chan struct{}, 1), conns: map[net.Conn]struct{}{}}
+	db := &DB{opt: o, log: o.Log, unix: map[string]bool{}, start: time.Now(), fresh: rand.Text(), failed: make(chan struct{}, 1), reached: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	if db.log == nil {
 		db.log = zap.NewNop()
 	}
@@ -199,6 +202,9 @@ func (db *DB) alarm() {
 
 // Away reports whether calls fail.
 func (db *DB) Away() bool { return !db.here.Load() }
+
+// Reached is closed when the store has been here for the first time.
+func (db *DB) Reached() <-chan struct{} { return db.reached }
 
 // Fresh reports whether the store answered a moment ago, so that what was not
 // invalidated is so.

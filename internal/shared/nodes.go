@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/valkey-io/valkey-go"
 	"go.uber.org/zap"
 )
 
@@ -24,14 +26,15 @@ func (db *DB) Nodes() []Node { return *db.nodes.Load() }
 const (
 	idKey      = "{s}id"      // string: names the store's content
 	seenKey    = "{s}seen"    // sorted set: node, when it is to be forgotten
-	nodesKey   = "{s}nodes"   // hash: node, what it says of itself
+	nodesKey   = "{s}nodes"   // hash: node, which process it is, a space, what it says of itself
 	versionKey = "{s}version" // hash: table, its version
 	channel    = "{s}changed"
 )
 
 // beatScript shows that a node lives, and returns the content's id, the clock,
-// nodes and versions. KEYS: id, seen, nodes, version; ARGV: an id for an empty
-// store, the node ("": none), what it says, its life in ms.
+// nodes and versions, and what stood for the node. KEYS: id, seen, nodes, version;
+// ARGV: an id for an empty store, the node ("": none), what stands for it, its life
+// in ms.
 var beatScript = NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -40,6 +43,7 @@ if not id then
   id = ARGV[1]
   redis.call('SET', KEYS[1], id)
 end
+local before = redis.call('HGET', KEYS[3], ARGV[2]) or ''
 if ARGV[2] ~= '' then
   redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[2])
   redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
@@ -48,7 +52,7 @@ for _, n in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
   redis.call('ZREM', KEYS[2], n)
   redis.call('HDEL', KEYS[3], n)
 end
-return {id, string.format('%d', now), redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])}
+return {id, string.format('%d', now), redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4]), before}
 `)
 
 // beatOnce shows that this node lives and takes in what the store says; after an
@@ -65,13 +69,13 @@ func (db *DB) beatOnce(ctx context.Context) error {
 	asked := time.Since(db.start)
 	m, err := db.Eval(ctx, beatScript, Call{
 		Keys: []string{db.Key(idKey), db.Key(seenKey), db.Key(nodesKey), db.Key(versionKey)},
-		Args: []string{db.fresh, db.opt.Node, string(about), strconv.FormatInt(nodeLife.Milliseconds(), 10)},
+		Args: []string{db.fresh, db.opt.Node, db.fresh + " " + string(about), strconv.FormatInt(nodeLife.Milliseconds(), 10)},
 	})
 	if err != nil {
 		return err
 	}
 	parts, err := m.ToArray()
-	if err != nil || len(parts) != 4 {
+	if err != nil || len(parts) != 5 {
 		return fmt.Errorf("%w: a strange answer", ErrAway)
 	}
 	id, _ := parts[0].ToString()
@@ -84,6 +88,7 @@ func (db *DB) beatOnce(ctx context.Context) error {
 	}
 	db.clock.Store(now - asked.Milliseconds())
 	db.nodes.Store(nodesOf(said, db.opt.Node))
+	db.namesake(parts[4])
 	db.joins = db.id == "" && id != db.fresh
 	if id != db.id {
 		if db.id != "" {
@@ -125,15 +130,31 @@ func (db *DB) repair(ctx context.Context) error {
 			return err
 		}
 	}
+	db.once.Do(func() { close(db.reached) })
 	if !db.here.Swap(true) {
 		db.log.Info("shared store", zap.String("state", "here"), zap.Bool("reconciled_all", whole), zap.Duration("took", time.Since(began)))
 	}
 	return nil
 }
 
+// namesake warns of another process that calls itself as this one does: before is what
+// stood for the name, which was this one's at the beat before.
+func (db *DB) namesake(before valkey.ValkeyMessage) {
+	text, _ := before.ToString()
+	process, _, _ := strings.Cut(text, " ")
+	if process == "" || process == db.fresh || db.since(&db.beaten) > nodeLife || db.opt.Node == "" {
+		return
+	}
+	if !db.doubled {
+		db.log.Error("another usher has the name of this node; expected one of its own in the key node", zap.String("node", db.opt.Node))
+	}
+	db.doubled = true
+}
+
 func nodesOf(said map[string]string, self string) *[]Node {
 	nodes := make([]Node, 0, len(said))
-	for name, about := range said {
+	for name, text := range said {
+		_, about, _ := strings.Cut(text, " ")
 		nodes = append(nodes, Node{Name: name, About: []byte(about), Self: name == self})
 	}
 	slices.SortFunc(nodes, func(a, b Node) int {

@@ -161,6 +161,16 @@ func TestNodes(t *testing.T) {
 	until(t, "b is forgotten", func() bool { return list() == "a one true" })
 }
 
+// Two that call themselves the same are told so.
+func TestNamesake(t *testing.T) {
+	r := redis(t)
+	core, logs := observer.New(zapcore.ErrorLevel)
+	for range 2 {
+		node(t, Options{Addresses: []string{r.Addr}, Node: "a", Log: zap.New(core)}, nil)
+	}
+	until(t, "the warning", func() bool { return logs.FilterMessageSnippet("another usher has the name").Len() > 0 })
+}
+
 // What changes in the tracked keys is told, and when that could not be seen.
 func TestTrack(t *testing.T) {
 	r := redis(t)
