@@ -12,7 +12,10 @@ import (
 	"usher/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A Cluster's client looks at its nodes a second after it was closed, once.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"))
+}
 
 // node opens the store as a node, runs it until the test ends, and waits until it is
 // reached. prepare is called before.

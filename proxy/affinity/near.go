@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// near is what a node knows of the assignments in a shared store: what it last read
-// or recorded, until that expires. It is bounded: where a shard is full another
-// assignment of it makes room.
+// near is a node's copy of the assignments in a shared store, each until it expires.
+// It is bounded: where a shard is full another assignment of it makes room.
 type near struct {
 	most  atomic.Int64 // of all
 	len   atomic.Int64
@@ -18,6 +17,7 @@ type near struct {
 	shard [shards]nearShard
 	hosts nameTable
 	tags  nameTable
+	full  atomic.Bool // something had to make room
 }
 
 type nearShard struct {
@@ -86,16 +86,14 @@ func (n *near) told(name string) uint64 {
 	return s.told
 }
 
-// tell notes that somebody has changed what is known of a name, and reports whether
-// anything is.
-func (n *near) tell(name string) (any bool) {
+// tell notes that somebody has changed what is known of a name.
+func (n *near) tell(name string) {
 	s := n.shardOf(name)
 	s.Lock()
 	defer s.Unlock()
 	s.told++
 	n.each(name, func(key string) {
 		if k, ok := s.m[key]; ok {
-			any = true
 			if k.doubt == noDoubt && k.echo > n.now() {
 				k.doubt, k.echo = echoed, 0
 			} else {
@@ -104,7 +102,6 @@ func (n *near) tell(name string) (any bool) {
 			s.m[key] = k
 		}
 	})
-	return any
 }
 
 // each calls f with the map keys that a name may have.
@@ -193,6 +190,7 @@ func (n *near) evict(s *nearShard) {
 		}
 	}
 	if victim != "" {
+		n.full.Store(n.full.Load() || s.m[victim].expires > n.now())
 		n.drop(s, victim)
 	}
 }
@@ -228,6 +226,35 @@ func (n *near) prolong(name, only string, expires int64) {
 			s.m[key] = k
 		}
 	})
+}
+
+// tolds returns what told would of all names, by shard.
+func (n *near) tolds() (all [shards]uint64) {
+	for i := range all {
+		n.shard[i].RLock()
+		all[i] = n.shard[i].told
+		n.shard[i].RUnlock()
+	}
+	return all
+}
+
+// learn takes in what a listing of the store says, if it is news; tolds and gen were
+// these before. It reports false where that may have changed since.
+func (n *near) learn(a Assignment, expires int64, tolds *[shards]uint64, gen uint64) bool {
+	if a.Key.Tag != "" {
+		n.tags.id(a.Key.Tag)
+	}
+	i := maphash.String(n.seed, a.Key.Name) % shards
+	s, key := &n.shard[i], mapKey(a.Key)
+	s.Lock()
+	defer s.Unlock()
+	if s.told != tolds[i] {
+		return false
+	}
+	if k, ok := s.m[key]; !ok || k.gen != gen {
+		n.put(s, key, known{host: n.hosts.id(a.Host), gen: gen, expires: expires})
+	}
+	return true
 }
 
 // snapshot returns what lives of a shard and is not in doubt; only what is dirty unless all.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +23,7 @@ var ErrAway = shared.ErrAway
 type ValkeyOptions struct {
 	DB         *shared.DB // not yet run
 	Expire     time.Duration
-	MaxEntries int // assignments that the node knows by itself at most
+	MaxEntries int // assignments that the node has a copy of at most
 	// Hash reports whether key may be recorded on host, "" for any, without the
 	// store: whether every node would choose that host. nil: never.
 	Hash func(key Key, host string) bool
@@ -32,15 +31,15 @@ type ValkeyOptions struct {
 }
 
 // Valkey is a Store that several nodes share, in a Valkey or Redis. Each operation is
-// one script. What the node has read is told when it changes, so that a user who is
-// known costs no round trip: not to look him up, and not to claim him either as long
-// as he has some life left, which is then prolonged a moment later. An assignment
-// lives for up to a quarter more than Expire, so that not each login of a user need be
-// written.
+// one script. Each node has a copy of all assignments, as far as there is room, and is
+// told of every change: so a user who is in the copy costs no round trip, not to look
+// him up, and not to claim him either as long as he has some life left, which is then
+// prolonged a moment later. An assignment lives for up to a quarter more than Expire,
+// so that not each login of a user need be written.
 //
-// While the store is away (see shared.DB) what the node knows stands. What was
-// claimed meanwhile it tells the store when that is back; there an older claim of
-// another host wins.
+// While the store is away (see shared.DB) the copy stands, and who is not in it is
+// new, if it is whole. What was claimed meanwhile the node tells the store when that
+// is back; there an older claim of another host wins.
 //
 // Len and Assigned are some seconds old.
 type Valkey struct {
@@ -54,8 +53,11 @@ type Valkey struct {
 	mu        sync.Mutex
 	touches   map[Key]string      // host, to be prolonged there
 	refreshes map[string]struct{} // names, to be prolonged in every tag
-	rereads   map[string]struct{} // names
+	rereads   map[string]uint64   // names that were changed, and how often; out when read
 	work      chan struct{}       // capacity 1: some of these are there
+
+	warm chan struct{} // capacity 1: the copy has to be made
+	copy atomic.Bool   // the copy was made, and is whole unless near is full
 
 	remembered sync.Map // key\0\0user -> until, ms of near
 	memos      atomic.Int64
@@ -79,12 +81,14 @@ func NewValkey(opt ValkeyOptions) (*Valkey, error) {
 	}
 	v := &Valkey{
 		opt: opt, db: opt.DB, log: opt.Log, near: newNear(opt.MaxEntries),
-		touches: map[Key]string{}, refreshes: map[string]struct{}{}, rereads: map[string]struct{}{}, work: make(chan struct{}, 1),
+		touches: map[Key]string{}, refreshes: map[string]struct{}{}, rereads: map[string]uint64{},
+		work: make(chan struct{}, 1), warm: make(chan struct{}, 1),
 	}
 	v.counts.Store(&map[string]int{})
 	v.SetLimits(opt.Expire, opt.MaxEntries)
 	v.db.Track(v.told, func() {}) // what was missed: the generation says so
 	v.db.OnBack(v.reconcile)
+	v.db.OnBeat(v.warmUp)
 	return v, nil
 }
 
@@ -109,6 +113,18 @@ func (v *Valkey) sure(k known) bool {
 	return k.doubt == noDoubt && k.gen == v.db.Generation() && v.db.Fresh()
 }
 
+// mayHash reports whether a key that is not in the copy is new, and may be recorded
+// on host, "" for any, without the store.
+func (v *Valkey) mayHash(key Key, host string) bool {
+	if !v.copy.Load() || v.near.full.Load() {
+		return false
+	}
+	v.mu.Lock()
+	_, changed := v.rereads[key.Name]
+	v.mu.Unlock()
+	return !changed && v.opt.Hash(key, host)
+}
+
 // Lookup implements Store.
 func (v *Valkey) Lookup(ctx context.Context, key Key) (string, error) {
 	if k, host, ok := v.near.get(key); ok && v.sure(k) {
@@ -126,7 +142,7 @@ func (v *Valkey) Lookup(ctx context.Context, key Key) (string, error) {
 			return a.Host, nil
 		}
 	}
-	if !v.db.Settled() && !v.opt.Hash(key, "") {
+	if !v.db.Settled() && !v.mayHash(key, "") {
 		return "", fmt.Errorf("%w: it was, and other nodes may know the user", ErrAway)
 	}
 	return "", nil
@@ -138,7 +154,7 @@ func (v *Valkey) lookupAlone(key Key, why error) (string, error) {
 	switch {
 	case ok && k.doubt != doubted:
 		return host, nil
-	case !ok && v.opt.Hash(key, ""):
+	case !ok && v.mayHash(key, ""):
 		return "", nil
 	}
 	return "", why
@@ -196,7 +212,7 @@ func (v *Valkey) Claim(ctx context.Context, key Key, seen, host string) (string,
 		}
 	}
 	may := "1"
-	if !v.db.Settled() && !v.opt.Hash(key, host) {
+	if !v.db.Settled() && !v.mayHash(key, host) {
 		may = "0"
 	}
 	told, gen, asked := v.near.told(key.Name), v.db.Generation(), v.near.now()
@@ -226,7 +242,7 @@ func (v *Valkey) claimAlone(key Key, seen, host string, why error) (string, erro
 		return "", why
 	case ok && was != host && was != seen:
 		return was, nil
-	case (!ok || was != host) && !v.opt.Hash(key, host):
+	case !ok && !v.mayHash(key, host), ok && was != host && !v.opt.Hash(key, host):
 		return "", why
 	}
 	v.near.set(key, host, known{gen: k.gen, dirty: true, expires: v.near.now() + v.life()})
@@ -336,97 +352,3 @@ func (v *Valkey) Len() int {
 
 // Assigned implements Store.
 func (v *Valkey) Assigned(host string) int { return (*v.counts.Load())[host] }
-
-// Each implements Store. It reads in small parts; one that changes meanwhile may be
-// there as it was or as it is.
-func (v *Valkey) Each(ctx context.Context, host string, yield func(Assignment) bool) error {
-	for b := range buckets {
-		bucket := "{" + strconv.Itoa(b) + "}"
-		hosts := []string{host}
-		if host == "" {
-			all, err := v.db.Ask(ctx, func(b valkey.Builder) []valkey.Completed {
-				return []valkey.Completed{b.Smembers().Key(v.db.Key("n:" + bucket)).Build()}
-			})
-			if err != nil {
-				return err
-			}
-			if hosts, err = all[0].AsStrSlice(); err != nil {
-				return errStrange
-			}
-		}
-		for _, h := range hosts {
-			more, err := v.eachOf(ctx, bucket, h, yield)
-			if err != nil || !more {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// eachOf yields one host's of one bucket. It reports false when yield did.
-func (v *Valkey) eachOf(ctx context.Context, bucket, host string, yield func(Assignment) bool) (more bool, err error) {
-	seen := map[string]bool{}
-	for cursor := uint64(0); ; {
-		all, err := v.db.Ask(ctx, func(b valkey.Builder) []valkey.Completed {
-			return []valkey.Completed{b.Zscan().Key(v.db.Key("h:" + bucket + host)).Cursor(cursor).Count(500).Build()}
-		})
-		if err != nil {
-			return false, err
-		}
-		page, err := all[0].AsScanEntry()
-		if err != nil || len(page.Elements)%2 != 0 {
-			return false, errStrange
-		}
-		list := v.page(host, page.Elements, seen)
-		if err := v.users(ctx, bucket, list); err != nil {
-			return false, err
-		}
-		for _, a := range list {
-			if !yield(a) {
-				return false, nil
-			}
-		}
-		if cursor = page.Cursor; cursor == 0 {
-			return true, nil
-		}
-	}
-}
-
-// page makes the assignments of members and scores that live and were not seen yet.
-func (v *Valkey) page(host string, elements []string, seen map[string]bool) (list []Assignment) {
-	now := v.db.Now()
-	for i := 0; i < len(elements); i += 2 {
-		score, err := strconv.ParseFloat(elements[i+1], 64)
-		name, tag, ok := strings.Cut(elements[i], "\x00")
-		if err != nil || !ok || int64(score) <= now || seen[elements[i]] {
-			continue
-		}
-		seen[elements[i]] = true
-		list = append(list, Assignment{Key: Key{tag, name}, Host: host, Expires: time.Now().Add(time.Duration(int64(score)-now) * time.Millisecond)})
-	}
-	return list
-}
-
-// users fills in the names of users.
-func (v *Valkey) users(ctx context.Context, bucket string, list []Assignment) error {
-	if len(list) == 0 {
-		return nil
-	}
-	all, err := v.db.Ask(ctx, func(b valkey.Builder) []valkey.Completed {
-		var cmds []valkey.Completed
-		for _, a := range list {
-			cmds = append(cmds, b.Smembers().Key(v.db.Key("u:"+bucket+a.Key.Name+"\x00"+a.Key.Tag)).Build())
-		}
-		return cmds
-	})
-	if err != nil {
-		return err
-	}
-	for i := range list {
-		if users, err := all[i].AsStrSlice(); err == nil && len(users) > 0 {
-			list[i].Users = users
-		}
-	}
-	return nil
-}

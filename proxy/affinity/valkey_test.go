@@ -55,7 +55,7 @@ func valkeyNode(t testing.TB, name string, o valkeyOptions) *Valkey {
 	work.Go(func() { v.Run(ctx) })
 	work.Go(func() { db.Run(ctx) })
 	t.Cleanup(func() { cancel(); work.Wait() })
-	eventually(t, "the store is here", func() bool { return !db.Away() })
+	eventually(t, "the store is here, and copied", func() bool { return !db.Away() && v.copy.Load() })
 	return v
 }
 
@@ -98,9 +98,11 @@ func calls(t testing.TB, r *servers.Redis) int {
 	return n
 }
 
+// oneRedis is a Redis that other nodes have used already.
 func oneRedis(t testing.TB) (*servers.Redis, shared.Options) {
 	t.Helper()
 	r := servers.StartRedis(t, servers.RedisOptions{})
+	r.Ask(t, "SET", "t:{s}id", "used")
 	return r, shared.Options{Addresses: []string{r.Addr}}
 }
 
@@ -375,13 +377,53 @@ func TestValkey_LateOrder(t *testing.T) {
 func TestValkey_Bounded(t *testing.T) {
 	_, o := oneRedis(t)
 	v := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash, most: 512})
-	for i := range 3000 {
+	for i := range 2000 {
 		claimed(t, v, fmt.Sprint("u", i), "", "mail1", "mail1")
 	}
 	if n := v.near.len.Load(); n > 512 {
 		t.Errorf("it knows %d", n)
 	}
 	lookedUp(t, v, "u0", "mail1")
+	if v.mayHash(Key{Name: "new"}, "mail1") {
+		t.Error("who is not in a copy that is not whole is taken for new")
+	}
+}
+
+// A node knows who was assigned before it was started, and what others assign, and
+// goes on with that.
+func TestValkey_Copy(t *testing.T) {
+	r, o := oneRedis(t)
+	nobody := func(Key, string) bool { return false }
+	a := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
+	for i := range 2000 {
+		claimed(t, a, fmt.Sprint("early", i), "", fmt.Sprint("mail", i%3), fmt.Sprint("mail", i%3))
+	}
+	tagged := Key{"t", "early7"}
+	if err := a.Set(t.Context(), tagged, "mail9"); err != nil {
+		t.Fatal(err)
+	}
+	b := valkeyNode(t, "b", valkeyOptions{redis: o, hash: nobody})
+	claimed(t, a, "late", "", "mail1", "mail1")
+	if err := a.Set(t.Context(), Key{Name: "early1"}, "mail5"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "b has read what a did", func() bool {
+		_, l, _ := b.near.get(Key{Name: "late"})
+		k, e, _ := b.near.get(Key{Name: "early1"})
+		return l == "mail1" && e == "mail5" && k.doubt == noDoubt
+	})
+	r.Kill()
+	eventually(t, "the store is away", b.db.Away)
+	for i := range 2000 {
+		if i != 1 {
+			lookedUp(t, b, fmt.Sprint("early", i), fmt.Sprint("mail", i%3))
+		}
+	}
+	lookedUp(t, b, "early1", "mail5")
+	lookedUp(t, b, "late", "mail1")
+	if h, err := b.Lookup(t.Context(), tagged); err != nil || h != "mail9" {
+		t.Errorf("of a tag: %q, %v", h, err)
+	}
 }
 
 // A Cluster whose master dies, and Sentinels that make another the master.

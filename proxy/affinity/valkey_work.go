@@ -39,20 +39,23 @@ func (v *Valkey) touch(key Key, host string) bool {
 	return ok
 }
 
-// told is called with each key that somebody has changed. What the node knows of it
-// is read again, so that it is right when the store goes away.
+// told is called with each key that somebody has changed. It is read again, so that the
+// copy is right when the store goes away.
 func (v *Valkey) told(key string) {
-	name, ok := strings.CutPrefix(key, nearTrack)
-	if _, name, ok = strings.Cut(name, "}"); !ok || !v.near.tell(name) {
+	_, name, ok := strings.Cut(key, "}")
+	if !ok {
 		return
 	}
+	v.near.tell(name)
 	v.reread(name)
 }
 
 func (v *Valkey) reread(name string) {
 	v.mu.Lock()
-	if len(v.rereads) < maxWork {
-		v.rereads[name] = struct{}{}
+	if _, there := v.rereads[name]; there || len(v.rereads) < maxWork {
+		v.rereads[name]++
+	} else {
+		v.near.full.Store(true)
 	}
 	v.mu.Unlock()
 	v.poke()
@@ -78,6 +81,7 @@ func (v *Valkey) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { v.tidy(ctx) })
+	all.Go(func() { v.mirror(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,8 +99,8 @@ func (v *Valkey) Run(ctx context.Context) {
 // write does what has gathered.
 func (v *Valkey) write(ctx context.Context) {
 	v.mu.Lock()
-	touches, refreshes, rereads := v.touches, v.refreshes, v.rereads
-	v.touches, v.refreshes, v.rereads = map[Key]string{}, map[string]struct{}{}, map[string]struct{}{}
+	touches, refreshes, rereads := v.touches, v.refreshes, maps.Clone(v.rereads)
+	v.touches, v.refreshes = map[Key]string{}, map[string]struct{}{}
 	v.mu.Unlock()
 	life := strconv.FormatInt(v.life(), 10)
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(touches)), workBatch) {
@@ -123,9 +127,80 @@ func (v *Valkey) write(ctx context.Context) {
 	}
 	for names := range slices.Chunk(slices.Collect(maps.Keys(rereads)), workBatch) {
 		if _, err := v.lookAll(ctx, names); err != nil {
-			break // they are in doubt, and read when they are asked for
+			return // they stay in doubt
+		}
+		v.mu.Lock()
+		for _, name := range names {
+			if v.rereads[name] == rereads[name] {
+				delete(v.rereads, name)
+			}
+		}
+		v.mu.Unlock()
+	}
+}
+
+// warmUp asks for the copy, if it was not made.
+func (v *Valkey) warmUp() {
+	if v.copy.Load() {
+		return
+	}
+	select {
+	case v.warm <- struct{}{}:
+	default: // it is asked for
+	}
+}
+
+// mirror makes the copy when it has to be made, until ctx ends.
+func (v *Valkey) mirror(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.warm:
+		}
+		began := time.Now()
+		whole, err := v.copyAll(ctx)
+		switch {
+		case err == nil && whole:
+			v.copy.Store(true)
+			v.log.Info("assignments copied", zap.Int64("now", v.near.len.Load()), zap.Duration("took", time.Since(began)))
+		case err == nil: // a connection broke; the next beat asks again
+		case !errors.Is(err, ErrAway) && ctx.Err() == nil:
+			v.log.Error("assignments can't be copied", zap.Error(err))
 		}
 	}
+}
+
+// copyAll reads all assignments. It reports false where changes may have been missed
+// meanwhile.
+func (v *Valkey) copyAll(ctx context.Context) (whole bool, err error) {
+	gen := v.db.Generation()
+	v.near.full.Store(false)
+	for b := range buckets {
+		bucket := "{" + strconv.Itoa(b) + "}"
+		hosts, err := v.hostsOf(ctx, bucket)
+		if err != nil {
+			return false, err
+		}
+		for _, host := range hosts {
+			for cursor := uint64(0); ; {
+				tolds, now, asked := v.near.tolds(), v.db.Now(), v.near.now()
+				page, err := v.scan(ctx, bucket, host, cursor)
+				if err != nil {
+					return false, err
+				}
+				for _, m := range members(page.Elements, host) {
+					if m.at > now && !v.near.learn(m.Assignment, asked+m.at-now, &tolds, gen) {
+						v.reread(m.Key.Name)
+					}
+				}
+				if cursor = page.Cursor; cursor == 0 {
+					break
+				}
+			}
+		}
+	}
+	return v.db.Generation() == gen, nil
 }
 
 // tidy counts, and sweeps what the node knows: each shard once a minute.
@@ -179,6 +254,9 @@ func (v *Valkey) count(ctx context.Context) error {
 // follows.
 func (v *Valkey) reconcile(ctx context.Context, whole bool) error {
 	told, lost := 0, 0
+	if whole {
+		v.copy.Store(false)
+	}
 	for i := range shards {
 		keys, list := v.near.snapshot(i, whole)
 		for len(keys) > 0 {
@@ -191,6 +269,7 @@ func (v *Valkey) reconcile(ctx context.Context, whole bool) error {
 			keys, list = keys[n:], list[n:]
 		}
 	}
+	v.poke() // what could not be read
 	if told > 0 {
 		v.log.Info("assignments reconciled", zap.Int("told", told), zap.Int("lost", lost))
 	}
