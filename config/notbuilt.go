@@ -8,9 +8,7 @@ import (
 
 // notBuilt are the settings of the contract that this version cannot do. Asking
 // for one stops the start. A later version deletes its row.
-var notBuilt = []setting{
-	{key: "affinity.store", values: []string{"valkey"}},
-}
+var notBuilt = []setting{}
 
 // notDone are the settings that this version takes and does nothing with, or
 // that deserve a word at start.

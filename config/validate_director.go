@@ -82,6 +82,14 @@ func (k *checker) redis() {
 		}
 		k.dial(path, a)
 	}
+	if k.Affinity.Store == "valkey" && k.ok("affinity.store") {
+		if len(k.Redis.Addresses) == 0 {
+			k.add("affinity.store", "is valkey without redis.addresses; expected the address of the store there")
+		}
+		if strings.ContainsAny(k.Redis.Prefix, "{}") {
+			k.add("redis.prefix", "bad value %s; expected no brace with affinity.store valkey", k.show("redis.prefix", k.Redis.Prefix))
+		}
+	}
 	k.together("redis.cert", k.Redis.Cert, "redis.key", k.Redis.Key)
 	if !k.Redis.TLS && k.ok("redis.tls") {
 		for _, x := range []struct{ key, value string }{{"redis.ca", k.Redis.CA}, {"redis.cert", k.Redis.Cert}} {

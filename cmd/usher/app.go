@@ -59,23 +59,24 @@ type app struct {
 
 // newApp makes the parts that outlive a generation. It starts nothing.
 func newApp(cfg *config.Config, source string, load func() (*config.Config, error), logs *logging) (*app, error) {
-	store, err := affinity.NewMemory(affinity.MemoryOptions{Expire: cfg.Affinity.Expire, MaxEntries: cfg.Affinity.MaxEntries})
+	p, err := openParts(cfg, logs.log)
 	if err != nil {
 		return nil, err
 	}
-	st, err := openState(cfg.StateDir, store, logs.log)
-	if err != nil {
-		return nil, err
+	if m, ok := p.store.(*affinity.Memory); ok && cfg.Affinity.Mode != "off" {
+		p.state.keep(cfg.StateDir, m, logs.log)
 	}
-	if cfg.Affinity.Mode != "off" {
-		st.keep(cfg.StateDir, store, logs.log)
-	}
-	return &app{
-		parts: newParts(logs.log, store, st),
+	a := &app{
+		parts: p,
 		load:  load, source: source, logging: logs,
 		slots:   newSlots(cfg.Limits.Connections),
 		started: time.Now(), serving: map[string]*server{}, failed: make(chan error, 1),
-	}, nil
+	}
+	if a.cluster != nil {
+		current := a.gen.Load
+		a.cluster.gen.Store(&current)
+	}
+	return a, nil
 }
 
 // Run serves cfg until ctx ends, then finishes what is in flight. ready, if not
@@ -88,6 +89,10 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) (err er
 	background.Go(func() { a.policy.maps.Run(sweep) })
 	background.Go(func() { a.state.run(sweep) })
 	background.Go(func() { a.learnKeys(sweep, cfg) })
+	if a.cluster != nil {
+		background.Go(func() { a.cluster.db.Run(sweep) })
+		a.cluster.wait(ctx)
+	}
 	defer background.Wait()
 	defer stopSweep()
 
@@ -131,6 +136,11 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 	old := a.gen.Load()
 	if old != nil && old.cfg.StateDir != cfg.StateDir {
 		return fmt.Errorf("state_dir: is %s now and was %s; expected a restart for that", cfg.StateDir, old.cfg.StateDir)
+	}
+	if old != nil {
+		if err := sameStore(old.cfg, cfg); err != nil {
+			return err
+		}
 	}
 	g, err := build(cfg, a.parts, old)
 	if err != nil {
@@ -185,6 +195,22 @@ func (a *app) apply(cfg *config.Config, force bool) error {
 				a.log.Error("end of the old configuration's work", zap.Error(err))
 			}
 		})
+	}
+	return nil
+}
+
+// sameStore returns why a reload can't go from one configuration to the other: the
+// store outlives it.
+func sameStore(old, cfg *config.Config) error {
+	switch {
+	case old.Affinity.Store != cfg.Affinity.Store:
+		return fmt.Errorf("affinity.store: is %s now and was %s; expected a restart for that", cfg.Affinity.Store, old.Affinity.Store)
+	case cfg.Affinity.Store != "valkey":
+		return nil
+	case !reflect.DeepEqual(old.Redis, cfg.Redis):
+		return errors.New("redis: has changed, and affinity.store is valkey; expected a restart for that")
+	case nodeName(old) != nodeName(cfg):
+		return fmt.Errorf("node: is %s now and was %s; expected a restart for that", nodeName(cfg), nodeName(old))
 	}
 	return nil
 }

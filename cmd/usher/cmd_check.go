@@ -15,7 +15,6 @@ import (
 	"usher/config"
 	"usher/luabridge"
 	"usher/luabridge/lint"
-	"usher/proxy/affinity"
 )
 
 // checked is what `usher check --json` prints.
@@ -64,15 +63,10 @@ func check(path string) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := affinity.NewMemory(affinity.MemoryOptions{Expire: cfg.Affinity.Expire, MaxEntries: cfg.Affinity.MaxEntries})
+	p, err := openParts(cfg, zap.NewNop())
 	if err != nil {
-		return nil, err
+		return cfg.Warnings(), err
 	}
-	st, stateErr := openState(cfg.StateDir, store, zap.NewNop())
-	if stateErr != nil {
-		return cfg.Warnings(), stateErr
-	}
-	p := newParts(zap.NewNop(), store, st)
 	g, err := build(cfg, p, nil)
 	if err != nil {
 		return cfg.Warnings(), err

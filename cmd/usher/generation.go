@@ -75,16 +75,29 @@ type generation struct {
 type parts struct {
 	log     *zap.Logger
 	metrics *control.Metrics
-	store   *affinity.Memory
+	store   store
+	cluster *cluster // nil: no nodes share the store
 	state   *state
 	keys    *proxy.KeyIndex
 	workers *passdb.Workers
 	policy  policyParts
 }
 
-func newParts(log *zap.Logger, store *affinity.Memory, st *state) parts {
+// openParts makes them of the first configuration, and starts nothing.
+func openParts(cfg *config.Config, log *zap.Logger) (parts, error) {
+	store, c, err := openStore(cfg, log)
+	if err != nil {
+		return parts{}, err
+	}
+	st, err := openState(cfg.StateDir, store, c, log)
+	if err != nil {
+		return parts{}, err
+	}
 	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
-	return parts{log: log, metrics: metrics, store: store, state: st, keys: proxy.NewKeyIndex(), workers: passdb.NewWorkers(), policy: newPolicyParts(log, metrics.Registerer())}
+	return parts{
+		log: log, metrics: metrics, store: store, cluster: c, state: st, keys: proxy.NewKeyIndex(), workers: passdb.NewWorkers(),
+		policy: newPolicyParts(log, metrics.Registerer()),
+	}, nil
 }
 
 // policyParts are what policies share on purpose, or what costs to make.
@@ -126,6 +139,11 @@ func build(cfg *config.Config, p parts, previous *generation) (*generation, erro
 		g.warnings = append(g.warnings, fmt.Sprintf("state_dir: %s: %v: what operators order will be refused", cfg.StateDir, err))
 	}
 	g.warnUnrefreshed(cfg)
+	if p.cluster != nil {
+		for _, path := range leftOrders(cfg.StateDir) {
+			g.warnings = append(g.warnings, path+": is not used with affinity.store valkey; orders stand in the store")
+		}
+	}
 	director, err := g.buildDirector(cfg, p)
 	if err != nil {
 		faults = append(faults, err)

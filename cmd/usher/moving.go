@@ -170,6 +170,9 @@ func (a *app) moveSettings(g *generation) moves.Settings {
 			return err
 		},
 	}
+	if a.cluster != nil {
+		s.KickDelay = max(s.KickDelay, spread) // other nodes may log him in until they know
+	}
 	if hook := g.cfg.Affinity.FlushHook; hook != "" {
 		s.Hook = func(ctx context.Context, m moves.Move) error { return runHook(ctx, hook, m) }
 	}

@@ -521,6 +521,9 @@ func (a *app) Dump(ctx context.Context) ([]string, error) {
 
 // Nodes implements control.Service.
 func (a *app) Nodes(context.Context) ([]control.Node, error) {
+	if a.cluster != nil {
+		return a.cluster.nodes(), nil
+	}
 	g := a.gen.Load()
 	return []control.Node{{Name: nodeName(g.cfg), Version: version(), Ready: g.monitor.Ready(), Self: true, Started: a.started, Seen: time.Now()}}, nil
 }

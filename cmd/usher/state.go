@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,26 +28,36 @@ const (
 	hashFile       = "awaited.json" // moves of users not seen yet
 )
 
-// A state is what a node keeps in state_dir over restarts.
+// A state is what operators ordered: in state_dir over restarts, or shared by nodes,
+// but for moves and what was done here.
 type state struct {
-	admin  *monitor.AdminFile
+	admin  monitor.AdminState
 	added  *inventoryFile
-	orders *affinity.OrderFile
+	orders affinity.Orders
 	moves  *moves.Engine
 	trail  *control.Audit
+	holds  *moves.SharedHolds // nil: no nodes share them
 
 	awaited *awaited
 	kept    *affinity.Snapshot // of assignments; nil: they are not kept
 }
 
 // openState reads what is in dir and starts nothing: moves wait for their settings.
-// Every fault is in the error, a line each.
-func openState(dir string, store *affinity.Memory, log *zap.Logger) (*state, error) {
+// With a cluster orders are kept there instead. Every fault is in the error, a line
+// each.
+func openState(dir string, store affinity.Store, c *cluster, log *zap.Logger) (*state, error) {
 	var s state
 	var errs [5]error
-	s.admin, errs[0] = monitor.OpenAdminFile(filepath.Join(dir, adminFile))
-	s.orders, errs[1] = affinity.OpenOrderFile(filepath.Join(dir, usersFile))
-	s.moves, errs[2] = moves.Open(moves.Options{Path: filepath.Join(dir, movesFile), Store: store, NewID: func() string { return proxy.NewID(time.Now()) }, Log: log}, moves.Settings{})
+	opt := moves.Options{Path: filepath.Join(dir, movesFile), Store: store, NewID: func() string { return proxy.NewID(time.Now()) }, Log: log}
+	if c == nil {
+		s.admin, errs[0] = monitor.OpenAdminFile(filepath.Join(dir, adminFile))
+		s.orders, errs[1] = affinity.OpenOrderFile(filepath.Join(dir, usersFile))
+	} else {
+		s.admin, s.orders = monitor.NewSharedAdmin(c.db, log), affinity.NewValkeyOrders(c.db)
+		s.holds = moves.NewSharedHolds(c.db, c.node, log)
+		c.orders, opt.Holds = s.orders, s.holds
+	}
+	s.moves, errs[2] = moves.Open(opt, moves.Settings{})
 	s.added, errs[3] = openInventoryFile(filepath.Join(dir, addedFile))
 	s.awaited, errs[4] = openAwaited(filepath.Join(dir, hashFile))
 	s.trail = control.NewAudit(filepath.Join(dir, auditFile))
@@ -62,6 +73,17 @@ func (s *state) keep(dir string, store *affinity.Memory, log *zap.Logger) {
 	}
 }
 
+// leftOrders are the files of orders in dir that a shared store stands instead of.
+func leftOrders(dir string) (paths []string) {
+	for _, name := range []string{adminFile, usersFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
 // run does the state's background work until ctx ends.
 func (s *state) run(ctx context.Context) {
 	var work sync.WaitGroup
@@ -69,6 +91,9 @@ func (s *state) run(ctx context.Context) {
 	work.Go(func() { s.moves.Run(ctx) })
 	if s.kept != nil {
 		work.Go(func() { s.kept.Run(ctx) })
+	}
+	if s.holds != nil {
+		work.Go(func() { s.holds.Run(ctx) })
 	}
 }
 

@@ -10,12 +10,13 @@ import (
 
 // may lists, for each room, the rooms that it may import.
 var may = map[string][]string{
-	"proxy/affinity":     {"internal/wholefile"},
-	"proxy/moves":        {"internal/wholefile", "proxy/affinity"},
+	"proxy/affinity":     {"internal/shared", "internal/wholefile"},
+	"proxy/moves":        {"internal/shared", "internal/wholefile", "proxy/affinity"},
 	"proxy":              {"proxy/affinity"},
 	"proxy/passdb":       {"proxy"},
 	"scripts":            {},
 	"internal/nearest":   {},
+	"internal/shared":    {},
 	"internal/wholefile": {},
 	"config":             {"internal/nearest", "proxy"},
 	"luabridge/budget":   {},
@@ -28,7 +29,7 @@ var may = map[string][]string{
 	"luabridge/policytest": {"internal/nearest", "luabridge", "luabridge/budget", "luabridge/lualib", "luabridge/maps", "luabridge/modules", "proxy", "proxy/affinity", "proxy/passdb"},
 	"luabridge/reference":  {"luabridge/modules"},
 
-	"monitor":          {"proxy"},
+	"monitor":          {"internal/shared", "proxy"},
 	"control":          {"proxy"},
 	"protocol/dovecot": {"proxy", "proxy/moves"},
 	"protocol/nginx":   {"proxy"},

@@ -59,8 +59,8 @@ func (o *RedisOptions) kind() RedisKind {
 	return RedisStandalone
 }
 
-// tls reads the files and returns nil where there is no TLS.
-func (o *RedisOptions) tls() (*tls.Config, error) {
+// TLSConfig reads the files and returns nil where there is no TLS.
+func (o *RedisOptions) TLSConfig() (*tls.Config, error) {
 	if !o.TLS {
 		return nil, nil
 	}

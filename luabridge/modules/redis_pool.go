@@ -63,7 +63,7 @@ type redisRefusal struct {
 }
 
 func newRedisPool(o *RedisOptions) (*redisPool, error) {
-	tlsConfig, err := o.tls()
+	tlsConfig, err := o.TLSConfig()
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}

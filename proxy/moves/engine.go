@@ -61,6 +61,7 @@ type Options struct {
 	Path  string // of the file that keeps moves over a restart
 	Store Assignments
 	NewID func() string
+	Holds Holds // of other nodes; nil: there are none
 	Log   *zap.Logger
 }
 
@@ -99,6 +100,9 @@ func Open(opt Options, s Settings) (*Engine, error) {
 		return nil, err
 	}
 	e.hold()
+	if e.opt.Holds != nil {
+		e.opt.Holds.Keep(slices.Collect(maps.Keys(e.byKey)))
+	}
 	return e, nil
 }
 
@@ -108,9 +112,11 @@ func (e *Engine) Change(s Settings) {
 	e.poke()
 }
 
-// Moving reports whether the key is being moved, so that its logins must wait. It
-// takes no lock.
-func (e *Engine) Moving(key affinity.Key) bool { return (*e.held.Load())[key] }
+// Moving reports whether the key is being moved, here or at another node, so that its
+// logins must wait. It takes no lock.
+func (e *Engine) Moving(key affinity.Key) bool {
+	return (*e.held.Load())[key] || e.opt.Holds != nil && e.opt.Holds.Held(key)
+}
 
 // hold publishes the keys of moves that have not ended. The caller holds e.mu, or
 // is alone.
@@ -120,6 +126,15 @@ func (e *Engine) hold() {
 		held[k] = true
 	}
 	e.held.Store(&held)
+}
+
+// free ends the hold of a key. The caller holds e.mu.
+func (e *Engine) free(key affinity.Key) {
+	delete(e.byKey, key)
+	e.hold()
+	if e.opt.Holds != nil {
+		e.opt.Holds.Release(key)
+	}
 }
 
 func (e *Engine) poke() {
@@ -154,6 +169,14 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 		ID: e.opt.NewID(), User: o.User, Key: o.Key, From: a.Host, To: o.To, State: Queued, Force: o.Force, Pin: o.Pin,
 		Flush: o.flush, Undoes: o.undoes, Unpin: o.unpin, Users: a.Users, Stamp: o.Stamp, Changed: time.Now().UTC(),
 	}
+	if e.opt.Holds != nil {
+		if other, moving := e.Of(o.Key); moving {
+			return Move{}, fmt.Errorf("%s %w: %s", o.User, ErrMoving, other.ID)
+		}
+		if err := e.opt.Holds.Hold(ctx, o.Key); err != nil {
+			return Move{}, fmt.Errorf("other nodes do not hold the user, and the move is not made: %w", err)
+		}
+	}
 	e.mu.Lock()
 	if other := e.byKey[o.Key]; other != "" {
 		e.mu.Unlock()
@@ -183,8 +206,7 @@ func (e *Engine) drop(id string) {
 	m := e.moves[id]
 	delete(e.moves, id)
 	if e.byKey[m.Key] == id {
-		delete(e.byKey, m.Key)
-		e.hold()
+		e.free(m.Key)
 	}
 	e.wake()
 }
@@ -229,8 +251,7 @@ func (e *Engine) enter(m Move, to State, why string) Move {
 	}
 	e.moves[m.ID] = m
 	if to.Ended() {
-		delete(e.byKey, m.Key)
-		e.hold()
+		e.free(m.Key)
 		e.remember(m.ID)
 		e.account(m)
 	}

@@ -1,0 +1,274 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"usher/test/servers"
+)
+
+func put(t *testing.T, tab *Table, field, value string) {
+	t.Helper()
+	if err := tab.Update(t.Context(), func(map[string]string) ([]Row, error) { return []Row{{field, &value}}, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A row that one node changes is in the other's copy within a second, whether the
+// announcement comes or not.
+func TestTable(t *testing.T) {
+	r := redis(t)
+	var a, b *Table
+	node(t, Options{Addresses: []string{r.Addr}, Node: "a"}, func(db *DB) { a = db.Table("pins") })
+	other := node(t, Options{Addresses: []string{r.Addr}, Node: "b"}, func(db *DB) { b = db.Table("pins") })
+	calls := atomic.Int32{}
+	stop := b.Watch(func() { calls.Add(1) })
+	defer stop()
+
+	put(t, a, "alice", "mail1")
+	if rows, _ := a.Rows(); rows["alice"] != "mail1" {
+		t.Errorf("the writer's own copy is %v", rows)
+	}
+	began := time.Now()
+	until(t, "the other has the row", func() bool { rows, _ := b.Rows(); return rows["alice"] == "mail1" })
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the row was there after %s", took)
+	}
+	if calls.Load() == 0 {
+		t.Error("the watcher was not called")
+	}
+	put(t, b, "bob", "mail2")
+	until(t, "both rows are there", func() bool {
+		rows, _ := a.Rows()
+		return maps.Equal(rows, map[string]string{"alice": "mail1", "bob": "mail2"})
+	})
+
+	// No announcement: the version says it.
+	other.announced("99 pins null")
+	if got := r.Ask(t, "HSET", "t:{s}pins", "carol", "mail3"); got != ":1" {
+		t.Fatal(got)
+	}
+	r.Ask(t, "HINCRBY", "t:{s}version", "pins", "1")
+	until(t, "the beat finds it", func() bool { rows, _ := b.Rows(); return rows["carol"] == "mail3" })
+}
+
+// Changes of many nodes at a time are all kept.
+func TestTable_Concurrent(t *testing.T) {
+	r := redis(t)
+	var tabs [3]*Table
+	for i := range tabs {
+		node(t, Options{Addresses: []string{r.Addr}, Node: fmt.Sprint(i), Timeout: 5 * time.Second}, func(db *DB) { tabs[i] = db.Table("x") })
+	}
+	var wg sync.WaitGroup
+	for i, tab := range tabs {
+		wg.Go(func() {
+			for n := range 20 {
+				put(t, tab, fmt.Sprint(i, "-", n), "v")
+			}
+		})
+	}
+	wg.Wait()
+	for _, tab := range tabs {
+		until(t, "all 60 rows", func() bool { rows, _ := tab.Rows(); return len(rows) == 60 })
+	}
+}
+
+// A store that comes back empty gets its tables again, and refuses changes while it
+// is away.
+func TestTable_StoreLost(t *testing.T) {
+	r := redis(t)
+	var tab *Table
+	db := node(t, Options{Addresses: []string{r.Addr}, Node: "a"}, func(db *DB) { tab = db.Table("pins") })
+	put(t, tab, "alice", "mail1")
+	r.Kill()
+	until(t, "the store is away", db.Away)
+	err := tab.Update(t.Context(), func(map[string]string) ([]Row, error) { return []Row{{"bob", new(string)}}, nil })
+	if !errors.Is(err, ErrAway) {
+		t.Errorf("a change while the store is away: %v", err)
+	}
+	if rows, ok := tab.Rows(); !ok || rows["alice"] != "mail1" {
+		t.Errorf("the copy is %v", rows)
+	}
+	r.Start(t)
+	until(t, "the store is here", func() bool { return !db.Away() })
+	if got := r.Ask(t, "HGET", "t:{s}pins", "alice"); got != "mail1" {
+		t.Errorf("the store has %q", got)
+	}
+	if db.Settled() {
+		t.Error("an empty store is settled at once")
+	}
+}
+
+// While the store is silent a call waits once, and the others fail at once.
+func TestAway_NobodyWaits(t *testing.T) {
+	r := redis(t)
+	db := node(t, Options{Addresses: []string{r.Addr}, Node: "a", Timeout: 300 * time.Millisecond}, nil)
+	r.Freeze(t)
+	until(t, "the store is away", func() bool {
+		_, err := db.Eval(t.Context(), NewScript("return 1"), Call{})
+		return errors.Is(err, ErrAway)
+	})
+	began := time.Now()
+	for range 1000 {
+		if _, err := db.Eval(t.Context(), NewScript("return 1"), Call{}); !errors.Is(err, ErrAway) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 250*time.Millisecond {
+		t.Errorf("1000 calls to a store that is away took %s", took)
+	}
+	r.Thaw()
+	until(t, "the store is here", func() bool { return !db.Away() })
+	if _, err := db.Eval(t.Context(), NewScript("return 1"), Call{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nodes are listed with what they say, and forgotten when they are gone.
+func TestNodes(t *testing.T) {
+	r := redis(t)
+	say := func(text string) func() []byte { return func() []byte { return []byte(text) } }
+	a := node(t, Options{Addresses: []string{r.Addr}, Node: "a", Describe: say("one")}, nil)
+	b, err := Open(Options{Addresses: []string{r.Addr}, Node: "b", Describe: say("two"), Prefix: "t:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); b.Run(ctx) }()
+	list := func() string {
+		var out []string
+		for _, n := range a.Nodes() {
+			out = append(out, fmt.Sprint(n.Name, " ", string(n.About), " ", n.Self))
+		}
+		return strings.Join(out, ", ")
+	}
+	until(t, "both are listed", func() bool { return list() == "a one true, b two false" })
+	cancel()
+	<-done
+	until(t, "b is forgotten", func() bool { return list() == "a one true" })
+}
+
+// Two that call themselves the same are told so.
+func TestNamesake(t *testing.T) {
+	r := redis(t)
+	core, logs := observer.New(zapcore.ErrorLevel)
+	for range 2 {
+		node(t, Options{Addresses: []string{r.Addr}, Node: "a", Log: zap.New(core)}, nil)
+	}
+	until(t, "the warning", func() bool { return logs.FilterMessageSnippet("another usher has the name").Len() > 0 })
+}
+
+// What changes in the tracked keys is told, and when that could not be seen.
+func TestTrack(t *testing.T) {
+	r := redis(t)
+	var mu sync.Mutex
+	var keys []string
+	var lost atomic.Int32
+	db := node(t, Options{Addresses: []string{r.Addr}, Track: "a:"}, func(db *DB) {
+		db.Track(func(key string) { mu.Lock(); keys = append(keys, key); mu.Unlock() }, func() { lost.Add(1) })
+	})
+	r.Ask(t, "SET", "t:b:1", "x")
+	r.Ask(t, "SET", "t:a:{1}alice", "x")
+	until(t, "the invalidation", func() bool { mu.Lock(); defer mu.Unlock(); return slices.Equal(keys, []string{"a:{1}alice"}) })
+	was := db.Generation()
+	r.Ask(t, "CLIENT", "KILL", "TYPE", "normal")
+	until(t, "the loss of the connection", func() bool { return lost.Load() > 0 && db.Generation() != was })
+	r.Kill()
+	until(t, "the store is away", db.Away)
+}
+
+// Sentinels, a Cluster, TLS and a unix socket.
+func TestKinds(t *testing.T) {
+	check := func(t *testing.T, o Options) {
+		t.Helper()
+		var tab *Table
+		o.Node = "a"
+		db := node(t, o, func(db *DB) { tab = db.Table("pins") })
+		put(t, tab, "alice", "mail1")
+		if m, err := db.Eval(t.Context(), NewScript("redis.call('SET', KEYS[1], 'v') return redis.call('GET', KEYS[1])"), Call{Keys: []string{db.Key("k")}}); err != nil {
+			t.Error(err)
+		} else if s, _ := m.ToString(); s != "v" {
+			t.Errorf("got %q", s)
+		}
+	}
+	t.Run("unix", func(t *testing.T) {
+		r := servers.StartRedis(t, servers.RedisOptions{Unix: true})
+		check(t, Options{Addresses: []string{r.Addr}})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		var o Options
+		for _, r := range servers.StartRedisCluster(t) {
+			o.Addresses = append(o.Addresses, r.Addr)
+		}
+		check(t, o)
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		s := servers.StartRedisSentinel(t)
+		check(t, Options{Addresses: s.Addrs, SentinelMaster: "usher"})
+	})
+}
+
+type secret string
+
+func (s secret) Reveal() string { return string(s) }
+func (s secret) IsEmpty() bool  { return s == "" }
+
+// A password is in no log, whatever the server says.
+func TestSecret(t *testing.T) {
+	r := servers.StartRedis(t, servers.RedisOptions{More: "requirepass right\n"})
+	core, logs := observer.New(zapcore.DebugLevel)
+	db, err := Open(Options{Addresses: []string{r.Addr}, Prefix: "t:", Node: "a", Password: secret("wrong horse"), Log: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.beatOnce(t.Context())
+	if !errors.Is(err, ErrAway) || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "horse") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	for _, e := range logs.All() {
+		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "horse") {
+			t.Errorf("the log says %v", e)
+		}
+	}
+	db.close()
+	good, err := Open(Options{Addresses: []string{r.Addr}, Prefix: "t:", Node: "a", Password: secret("right")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := good.beatOnce(t.Context()); err != nil {
+		t.Error(err)
+	}
+	good.close()
+}
+
+func FuzzAnnounced(f *testing.F) {
+	for _, s := range []string{"1 pins null", `2 pins [{"f":"a","v":"b"}]`, "", "x", "1 pins", `1 pins [{"f":"a","v":null}]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		db, err := Open(Options{Addresses: []string{"127.0.0.1:1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab := db.Table("pins")
+		tab.set(&tableCopy{0, nil})
+		db.announced(s)
+		if c := tab.copy.Load(); c.version != 0 && c.version != 1 {
+			t.Errorf("%q leads to version %d", s, c.version)
+		}
+		db.close()
+	})
+}
