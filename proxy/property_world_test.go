@@ -330,9 +330,10 @@ func (w *world) end(ctx context.Context, users []string, host string) error {
 		if !slices.Contains(users, p.key.Name) {
 			continue
 		}
+		m, _ := w.engine.Load().Of(p.key)
 		w.seats[p.key] = slices.DeleteFunc(w.seats[p.key], func(s seat) bool {
-			if s.from.After(time.Now()) {
-				return false
+			if s.from.After(time.Now()) || s.host == m.To && host != m.To {
+				return false // not there yet; or where the move takes him, of a login just before it began
 			}
 			if !slices.Contains(users, s.user) || s.host != host {
 				lives = append(lives, s.user+" on "+s.host)
