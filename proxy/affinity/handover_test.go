@@ -27,7 +27,7 @@ func TestSnapshot_Handover(t *testing.T) {
 		for _, name := range []string{"early", "moved", "both", "forgotten", "forgotten early"} {
 			claim(t, old.m, Key{Name: name}, "", "a")
 		}
-		if err := old.m.Forget(ctx, Key{Name: "forgotten early"}); err != nil {
+		if err := old.m.Forget(ctx, Key{Name: "forgotten early"}, "a"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
@@ -42,7 +42,7 @@ func TestSnapshot_Handover(t *testing.T) {
 		claim(t, next.m, Key{Name: "new"}, "", "c")
 		claim(t, old.m, Key{Name: "moved"}, "a", "b")
 		claim(t, old.m, Key{Name: "both"}, "a", "b")
-		if err := old.m.Forget(ctx, Key{Name: "forgotten"}); err != nil {
+		if err := old.m.Forget(ctx, Key{Name: "forgotten"}, "a"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)

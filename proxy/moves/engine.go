@@ -49,8 +49,12 @@ type Settings struct {
 	// Target is where the hash sends a key that is on a host now. ok false: it
 	// stays.
 	Target func(a affinity.Assignment) (host string, ok bool)
-	// Pin pins a user.
-	Pin func(ctx context.Context, user string, p affinity.Pin) error
+	// Pin pins a user, Unpin takes his pin away, if he has one.
+	Pin   func(ctx context.Context, user string, p affinity.Pin) error
+	Unpin func(ctx context.Context, user string) error
+	// Fit, if not nil, is asked before the switch, unless it is forced, whether the
+	// new host may still have the key.
+	Fit func(m Move) error
 }
 
 // Options are what an Engine is made of.
@@ -135,6 +139,10 @@ type Order struct {
 	Pin   bool
 	Stamp affinity.Stamp
 
+	// Pinned is the host that the user is pinned to, "" for none: Undo restores it.
+	Pinned string
+
+	unpin         bool
 	undoes, flush string
 }
 
@@ -147,7 +155,7 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 		return Move{}, err
 	}
 	m := Move{
-		ID: e.opt.NewID(), User: o.User, Key: o.Key, From: a.Host, To: o.To, State: Queued, Force: o.Force, Pin: o.Pin,
+		ID: e.opt.NewID(), User: o.User, Key: o.Key, From: a.Host, To: o.To, State: Queued, Force: o.Force, Pin: o.Pin, Pinned: o.Pinned, Unpin: o.unpin,
 		Flush: o.flush, Undoes: o.undoes, Stamp: o.Stamp, Changed: time.Now().UTC(),
 	}
 	e.mu.Lock()
@@ -235,9 +243,12 @@ func (e *Engine) enter(m Move, to State, why string) Move {
 func (e *Engine) undo(id string, stamp affinity.Stamp) (Move, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := e.moves[id]
-	if m.State.Ended() || m.State == Switching {
+	m, ok := e.moves[id]
+	if !ok || m.State.Ended() || m.State == Switching {
 		return m, false
+	}
+	if cancel := e.cancels[id]; cancel != nil {
+		cancel()
 	}
 	return e.enter(m, Undone, "undone by "+stamp.By), true
 }
@@ -303,35 +314,50 @@ func (e *Engine) Wait(ctx context.Context, id string) (Move, error) {
 // Undo takes a move back: one on its way ends where it began, and one that is done
 // is moved the other way, if the key is still where it was taken to.
 func (e *Engine) Undo(ctx context.Context, id string, force bool, stamp affinity.Stamp) (Move, error) {
-	e.mu.Lock()
-	m, ok := e.moves[id]
-	cancel := e.cancels[id]
-	e.mu.Unlock()
-	if !ok {
-		return m, fmt.Errorf("%w: %.80s", ErrNoMove, id)
-	}
-	if m, ok = e.undo(id, stamp); ok {
-		if cancel != nil {
-			cancel()
-		}
+	if m, ok := e.undo(id, stamp); ok {
 		return m, nil
 	}
-	switch {
-	case m.State == Switching:
-		return m, fmt.Errorf("move %s: %s is just being switched; try again", id, m.User)
-	case m.State != Done:
-		return m, fmt.Errorf("move %s is %s: there is nothing to undo", id, m.State)
-	case m.From == "":
-		return m, fmt.Errorf("move %s: %s was assigned nowhere before", id, m.User)
-	}
-	a, err := e.opt.Store.Get(ctx, m.Key)
+	o, m, err := e.Back(ctx, id)
 	if err != nil {
 		return m, err
 	}
-	if a.Host != "" && a.Host != m.To {
-		return m, fmt.Errorf("move %s: %s %w: on %s", id, m.User, ErrOverMoved, a.Host)
+	if o.Key != m.Key {
+		return m, fmt.Errorf("move %s has just begun; try again", id)
 	}
-	return e.Start(ctx, Order{User: m.User, Key: m.Key, To: m.From, Force: force, Stamp: stamp, undoes: id})
+	o.Force, o.Stamp = force, stamp
+	return e.Start(ctx, o)
+}
+
+// Back returns a move, and the order that takes it the other way if it is done. One
+// on its way needs none: it is stopped. Any other can't be undone: an error.
+func (e *Engine) Back(ctx context.Context, id string) (Order, Move, error) {
+	m, err := e.Get(id)
+	switch {
+	case err != nil:
+		return Order{}, m, err
+	case m.State == Switching:
+		return Order{}, m, fmt.Errorf("move %s: %s is just being switched; try again", id, m.User)
+	case !m.State.Ended():
+		return Order{}, m, nil
+	case m.State != Done:
+		return Order{}, m, fmt.Errorf("move %s is %s: there is nothing to undo", id, m.State)
+	case m.From == "":
+		return Order{}, m, fmt.Errorf("move %s: %s was assigned nowhere before", id, m.User)
+	}
+	a, err := e.opt.Store.Get(ctx, m.Key)
+	if err != nil {
+		return Order{}, m, err
+	}
+	if a.Host != "" && a.Host != m.To {
+		return Order{}, m, fmt.Errorf("move %s: %s %w: on %s", id, m.User, ErrOverMoved, a.Host)
+	}
+	o := Order{User: m.User, Key: m.Key, To: m.From, undoes: id}
+	o.Pin = m.Unpin || m.Pin && m.Pinned == m.From
+	o.unpin = m.Pin && !o.Pin
+	if m.Pin {
+		o.Pinned = m.To
+	}
+	return o, m, nil
 }
 
 // Run makes moves until ctx ends, and returns when all that it started has stopped.
@@ -498,12 +524,23 @@ func (e *Engine) finish(ctx context.Context, m Move) error {
 	if _, ok := e.step(m.ID, Switching, nil); !ok {
 		return nil
 	}
+	s := e.settings.Load()
+	if s.Fit != nil && !m.Force {
+		if err := s.Fit(m); err != nil {
+			return err
+		}
+	}
 	if err := e.opt.Store.Set(ctx, m.Key, m.To); err != nil {
 		return err
 	}
 	if m.Pin {
-		if err := e.settings.Load().Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
+		if err := s.Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
 			return fmt.Errorf("the user is moved, but not pinned: %w", err)
+		}
+	}
+	if m.Unpin {
+		if err := s.Unpin(ctx, m.User); err != nil {
+			return fmt.Errorf("the user is moved, but still pinned: %w", err)
 		}
 	}
 	e.step(m.ID, Done, nil)

@@ -34,9 +34,11 @@ type Move struct {
 	To      string         `json:"to"`             // canonical
 	State   State          `json:"state"`
 	Error   string         `json:"error,omitempty"`
-	Force   bool           `json:"force,omitempty"` // go on where sessions can't be ended
-	Pin     bool           `json:"pin,omitempty"`   // pin the user at the end
-	Flush   string         `json:"flush,omitempty"` // that it is part of
+	Force   bool           `json:"force,omitempty"`  // go on where sessions can't be ended
+	Pin     bool           `json:"pin,omitempty"`    // pin the user at the end
+	Pinned  string         `json:"pinned,omitempty"` // host he was pinned to before
+	Unpin   bool           `json:"unpin,omitempty"`  // take the pin away at the end
+	Flush   string         `json:"flush,omitempty"`  // that it is part of
 	Undoes  string         `json:"undoes,omitempty"`
 	Stamp   affinity.Stamp `json:"stamp"`
 	Began   time.Time      `json:"began,omitzero"`
