@@ -210,3 +210,27 @@ func lives(t *testing.T, file string) bool {
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(state, "Z")
 }
+
+// A backend that is added while a reload is on its way is there afterwards.
+func TestAddBackend_DuringReload(t *testing.T) {
+	a := runSite(t, "")
+	for i := range 30 {
+		done := make(chan error, 1)
+		go func() { done <- a.Reload(false) }()
+		time.Sleep(time.Duration(i%10) * time.Millisecond / 2)
+		host := fmt.Sprintf("127.0.1.%d", i+1)
+		if _, err := a.AddBackend(t.Context(), control.BackendAdd{Host: host, Protocol: "imap", Port: 1, By: "root"}); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if a.gen.Load().monitor.View().Host(host) == nil {
+			t.Errorf("%s was added and is not there", host)
+		}
+	}
+	added := a.state.added.changes.Load()
+	if _, err := a.RemoveBackend(t.Context(), control.BackendRemove{Target: "127.0.1.1", DryRun: true}); err != nil || a.state.added.changes.Load() != added {
+		t.Errorf("a dry run changed something: %v", err)
+	}
+}
