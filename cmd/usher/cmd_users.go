@@ -82,8 +82,12 @@ func newUndo(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if m.State == "undone" && !m.DryRun {
-				return f.say(c, m, fmt.Sprintf("%s: undone, %s stays on %s", m.ID, m.User, cmp.Or(m.From, "no host")))
+			if m.State == "undone" {
+				line := "%s: undone, %s stays on %s"
+				if m.DryRun {
+					line = "%s would be undone, %s would stay on %s (dry run: nothing is changed)"
+				}
+				return f.say(c, m, fmt.Sprintf(line, m.ID, m.User, cmp.Or(m.From, "no host")))
 			}
 			return followMove(c, f, cl, m, detach)
 		},

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"usher/config"
@@ -154,21 +155,22 @@ func (g *generation) endSessions(ctx context.Context, users []string, host strin
 
 // moveSettings are how this generation's moves are made.
 func (a *app) moveSettings(g *generation) moves.Settings {
+	name := func(user string) string { return affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator) }
 	s := moves.Settings{
 		KickDelay: g.cfg.Affinity.KickDelay, Timeout: g.cfg.Affinity.MoveTimeout, Parallel: g.cfg.Affinity.ParallelMoves,
 		End:    g.endSessions,
 		Target: func(as affinity.Assignment) (string, bool) { return g.target(as, a.state.orders) },
 		Pin: func(ctx context.Context, user string, p affinity.Pin) error {
-			return a.state.orders.SetPin(ctx, affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator), p)
+			return a.state.orders.SetPin(ctx, name(user), p)
 		},
 		Unpin: func(ctx context.Context, user, host string) error {
-			name := affinity.OrderName(user, g.cfg.Dovecot.MasterUserSeparator)
-			pin, err := a.state.orders.Pin(ctx, name)
+			pin, err := a.state.orders.Pin(ctx, name(user))
 			if err == nil && pin == host {
-				_, err = a.state.orders.Unpin(ctx, name)
+				_, err = a.state.orders.Unpin(ctx, name(user))
 			}
 			return err
 		},
+		Fit: g.fit,
 	}
 	if a.cluster != nil {
 		s.KickDelay = max(s.KickDelay, spread) // other nodes may log him in until they know
@@ -177,6 +179,19 @@ func (a *app) moveSettings(g *generation) moves.Settings {
 		s.Hook = func(ctx context.Context, m moves.Move) error { return runHook(ctx, hook, m) }
 	}
 	return s
+}
+
+// fit returns why a key can't be on the host of its move any more.
+func (g *generation) fit(m moves.Move) error {
+	v := g.monitor.View()
+	h := v.Host(m.To)
+	switch {
+	case h == nil && len(v.Entries) > 0:
+		return fmt.Errorf("host %s is not configured any more", m.To)
+	case h != nil && h.Down:
+		return fmt.Errorf("host %s is down", m.To)
+	}
+	return nil
 }
 
 // target is where the hash sends a key now, among hosts of the same tag. A key all
@@ -216,11 +231,16 @@ func runHook(ctx context.Context, hook string, m moves.Move) error {
 	cmd := exec.CommandContext(ctx, hook, m.User, m.From, m.To)
 	cmd.Env = append(hookEnv(), "USHER_USER="+m.User, "USHER_KEY="+m.Key.Name, "USHER_TAG="+m.Key.Tag, "USHER_FROM="+m.From, "USHER_TO="+m.To, "USHER_MOVE="+m.ID)
 	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it started ends with it
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	out := &tail{}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		err = fmt.Errorf("no end: %w", ctx.Err()) // it was killed
+	case errors.Is(err, exec.ErrWaitDelay): // it left something in the background
+		err = nil
 	}
 	if err != nil && len(out.b) > 0 {
 		err = fmt.Errorf("%w: %s", err, bytes.ToValidUTF8(bytes.Join(bytes.Fields(out.b), []byte(" ")), []byte("?")))

@@ -148,25 +148,21 @@ func (a *app) move(ctx context.Context, o control.UserOrder, pin bool) (m contro
 	if err != nil {
 		return m, err
 	}
-	pinned, err := a.state.orders.Pin(ctx, name)
-	if err != nil {
-		return m, err
-	}
 	_, blind := g.sightOf(as.Host)
 	m = control.Move{User: o.User, Key: key.Name, Tag: key.Tag, From: as.Host, To: to, Users: as.Users, Force: o.Force, Pin: pin, Warning: blind, By: *showStamp(stamp), DryRun: o.DryRun}
-	if why := g.unfit(as, key, to); why != "" && !o.Force {
-		return m, fmt.Errorf("%s; --force moves him all the same", why)
-	}
-	if pinned != "" && pinned != to && !pin && !o.Force {
-		return m, fmt.Errorf("%s is pinned to %s, and would go on there: usher unpin, or usher pin to %s; --force moves the assignment all the same", o.User, pinned, to)
-	}
-	if blind != "" && !o.Force {
-		return m, fmt.Errorf("%s; --force moves him all the same", blind)
+	if !o.Force {
+		if err := a.mayMove(ctx, g, as, &m, pin); err != nil {
+			return m, err
+		}
 	}
 	if o.DryRun {
 		return m, nil
 	}
-	started, err := a.state.moves.Start(ctx, moves.Order{User: o.User, Key: key, To: to, Force: o.Force, Pin: pin, Stamp: stamp})
+	pinned, err := a.state.orders.Pin(ctx, name)
+	if err != nil {
+		return m, err
+	}
+	started, err := a.state.moves.Start(ctx, moves.Order{User: o.User, Key: key, To: to, Force: o.Force, Pin: pin, Pinned: pinned, Stamp: stamp})
 	if err != nil {
 		return m, err
 	}
@@ -207,9 +203,14 @@ func (a *app) Pin(ctx context.Context, o control.UserOrder) (ans control.UserAns
 	}
 	ans = control.UserAnswer{User: o.User, DryRun: o.DryRun, Done: "pinned to " + host}
 	if g.cfg.Affinity.Mode != "off" {
-		_, as, err := a.keyFor(ctx, g, o.User, o.Tag, host)
+		key, as, err := a.keyFor(ctx, g, o.User, o.Tag, host)
 		if err != nil {
 			return ans, err
+		}
+		if as.Host == "" && !o.DryRun && affinity.Scope(g.cfg.Affinity.Key) == affinity.ByUser { // a login on its way goes there, or else was quicker
+			if as.Host, err = a.store.Claim(ctx, key, "", host); err != nil {
+				return ans, err
+			}
 		}
 		if as.Host != "" && as.Host != host {
 			m, err := a.move(ctx, o, true)
@@ -352,18 +353,53 @@ func (a *app) Undo(ctx context.Context, id string, o control.UserOrder) (control
 	if err := checkWords(o.By, o.Reason); err != nil {
 		return control.Move{}, err
 	}
-	m, err := a.state.moves.Get(id)
-	if err != nil {
+	back, m, err := a.state.moves.Back(ctx, id)
+	if errors.Is(err, moves.ErrNoMove) {
 		return control.Move{}, notFound{err}
 	}
-	if o.DryRun {
-		shown := showMove(m)
-		shown.DryRun = true
-		return shown, nil
+	shown := showMove(m)
+	switch {
+	case err != nil:
+	case m.State != moves.Done:
+		shown.State = string(moves.Undone)
+	default:
+		shown = control.Move{User: m.User, Key: m.Key.Name, Tag: m.Key.Tag, From: m.To, To: m.From, Undoes: id, Force: o.Force, Pin: back.Pin}
+		if !o.Force {
+			err = a.mayMove(ctx, a.gen.Load(), affinity.Assignment{Key: m.Key, Host: m.To}, &shown, m.Pin)
+		}
+	}
+	if o.DryRun || err != nil {
+		shown.DryRun = o.DryRun
+		if !o.DryRun {
+			a.audit(o.By, o.Reason, command("undo", id), m.ID, err)
+		}
+		return shown, err
 	}
 	m, err = a.state.moves.Undo(ctx, id, o.Force, affinity.Stamp{By: o.By, At: time.Now().UTC().Truncate(time.Second), Reason: o.Reason})
 	a.audit(o.By, o.Reason, command("undo", id), m.ID, err)
 	return showMove(m), err
+}
+
+// mayMove returns why a move should not be made without force. repin: it changes
+// the user's pin, if he has one.
+func (a *app) mayMove(ctx context.Context, g *generation, as affinity.Assignment, m *control.Move, repin bool) error {
+	why := g.unfit(as, affinity.Key{Tag: m.Tag, Name: m.Key}, m.To)
+	if why == "" {
+		_, why = g.sightOf(as.Host)
+	}
+	if why == "" && !repin {
+		pin, err := a.state.orders.Pin(ctx, affinity.OrderName(m.User, g.cfg.Dovecot.MasterUserSeparator))
+		if err != nil {
+			return err
+		}
+		if pin != "" && pin != m.To {
+			why = fmt.Sprintf("%s is pinned to %s and would come back there: usher pin %s %s moves him with his pin", m.User, pin, m.User, m.To)
+		}
+	}
+	if why != "" {
+		return fmt.Errorf("%s; --force moves him all the same", why)
+	}
+	return nil
 }
 
 // Flush implements control.Service.
@@ -413,23 +449,16 @@ func (a *app) Flush(ctx context.Context, o control.FlushOrder) (f control.Flush,
 // forget drops the assignments of a host, "" for all; sessions live on.
 func (a *app) forget(ctx context.Context, host string, o control.FlushOrder) (control.Flush, error) {
 	f := control.Flush{Host: cmp.Or(host, "all"), State: string(moves.Done), Done: true, DryRun: o.DryRun, By: control.Stamp{By: o.By, At: time.Now().UTC(), Reason: o.Reason}}
-	var keys []affinity.Key
-	if err := a.store.Each(ctx, host, func(as affinity.Assignment) bool {
-		keys = append(keys, as.Key)
-		return true
-	}); err != nil {
-		return f, err
-	}
-	f.Total = len(keys)
-	for _, k := range keys {
-		if !o.DryRun {
-			if err := a.store.Forget(ctx, k); err != nil {
-				return f, err
-			}
+	var found error
+	err := a.store.Each(ctx, host, func(as affinity.Assignment) bool {
+		if !o.DryRun { // no lock is held here
+			found = a.store.Forget(ctx, as.Key, as.Host)
 		}
+		f.Total++
 		f.Moved++
-	}
-	return f, nil
+		return found == nil
+	})
+	return f, errors.Join(err, found)
 }
 
 // seesAll returns why the sessions of the users of a host, "" for all hosts, can't
@@ -461,6 +490,18 @@ func (a *app) FlushOf(id string) (control.Flush, error) {
 
 // StopFlush implements control.Service.
 func (a *app) StopFlush(_ context.Context, id string, o control.UserOrder) (control.Flush, error) {
+	if err := checkWords(o.By, o.Reason); err != nil {
+		return control.Flush{}, err
+	}
+	f, ok := a.state.moves.Flush(id)
+	if !ok || f.State.Ended() {
+		return control.Flush{}, notFound{fmt.Errorf("no flush %.80s is on its way", id)}
+	}
+	if o.DryRun {
+		shown := showFlush(f)
+		shown.DryRun = true
+		return shown, nil
+	}
 	f, err := a.state.moves.StopFlush(id, affinity.Stamp{By: o.By, Reason: o.Reason})
 	if errors.Is(err, moves.ErrNoMove) {
 		err = notFound{err}

@@ -128,9 +128,15 @@ func (a *app) changeInventory(g *generation, dry bool, t monitor.Target, by, rea
 		trial := &inventoryChanges{Added: append([]added{}, c.Added...), Removed: map[string]affinity.Stamp{}}
 		return ans, with(trial)
 	}
+	a.mu.Lock() // a reload that has read the changes stands before, or reads these
+	defer a.mu.Unlock()
+	if a.closing {
+		return ans, errors.New("usher is ending")
+	}
+	g = a.gen.Load()
 	err = a.state.added.change(with)
 	if err == nil {
-		err = errors.Join(g.reinventory(a.state.added.changes.Load()))
+		err = g.reinventory(a.state.added.changes.Load())
 	}
 	a.audit(by, reason, action, "", err)
 	if err != nil {

@@ -49,8 +49,8 @@ type Store interface {
 	Get(ctx context.Context, key Key) (Assignment, error)
 	// Set records host for key, whatever stands: an operator's move.
 	Set(ctx context.Context, key Key, host string) error
-	// Forget drops the key's assignment, if there is one.
-	Forget(ctx context.Context, key Key) error
+	// Forget drops the key's assignment to host, if there is one.
+	Forget(ctx context.Context, key Key, host string) error
 	// Each calls yield for the live assignments of a host, "" for all, in no order,
 	// until it returns false. What changes meanwhile may be missed.
 	Each(ctx context.Context, host string, yield func(Assignment) bool) error

@@ -27,7 +27,7 @@ func TestSnapshot_Handover(t *testing.T) {
 		for _, name := range []string{"early", "moved", "both", "forgotten", "forgotten early"} {
 			claim(t, old.m, Key{Name: name}, "", "a")
 		}
-		if err := old.m.Forget(ctx, Key{Name: "forgotten early"}); err != nil {
+		if err := old.m.Forget(ctx, Key{Name: "forgotten early"}, "a"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
@@ -42,7 +42,7 @@ func TestSnapshot_Handover(t *testing.T) {
 		claim(t, next.m, Key{Name: "new"}, "", "c")
 		claim(t, old.m, Key{Name: "moved"}, "a", "b")
 		claim(t, old.m, Key{Name: "both"}, "a", "b")
-		if err := old.m.Forget(ctx, Key{Name: "forgotten"}); err != nil {
+		if err := old.m.Forget(ctx, Key{Name: "forgotten"}, "a"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
@@ -251,4 +251,39 @@ func claimForEver(dir string) {
 			time.Sleep(time.Millisecond)
 		}
 	}
+}
+
+// A folder that can't be written to, as after a fault of the disk: what is there
+// counts, and once it can be it is kept on.
+func TestSnapshot_NoLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		old := open(t, dir).start()
+		claim(t, old.m, Key{Name: "alice"}, "", "a")
+		old.end()
+		lock := filepath.Join(dir, "lock")
+		if err := errors.Join(os.Remove(lock), os.Mkdir(lock, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		next := open(t, dir).start()
+		if got := look(t, next.m, Key{Name: "alice"}); got != "a" {
+			t.Errorf("alice is on %q", got)
+		}
+		if lines := next.said(zapcore.ErrorLevel); len(lines) != 1 {
+			t.Errorf("said: %q", lines)
+		}
+		claim(t, next.m, Key{Name: "bob"}, "", "b")
+		if err := os.Remove(lock); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		next.end()
+		last := open(t, dir).start()
+		defer last.end()
+		for name, want := range map[string]string{"alice": "a", "bob": "b"} {
+			if got := look(t, last.m, Key{Name: name}); got != want {
+				t.Errorf("%s is on %q", name, got)
+			}
+		}
+	})
 }

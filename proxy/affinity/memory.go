@@ -265,7 +265,7 @@ func (m *Memory) Set(ctx context.Context, key Key, host string) error {
 }
 
 // Forget implements Store.
-func (m *Memory) Forget(_ context.Context, key Key) error {
+func (m *Memory) Forget(_ context.Context, key Key, host string) error {
 	tag, ok := m.tags.known(key.Tag)
 	if !ok {
 		return nil
@@ -274,7 +274,7 @@ func (m *Memory) Forget(_ context.Context, key Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.segment(hash)
-	if i := g.find(hash, tag, key.Name); i >= 0 {
+	if i := g.find(hash, tag, key.Name); i >= 0 && m.hosts.name(g.slots[i].host) == host {
 		s.out.drop(tag, g.slots[i].expires, key.Name)
 		m.drop(g, i)
 		g.tidy()

@@ -300,7 +300,7 @@ func TestMemory_Orders(t *testing.T) {
 	if m.Assigned("host1") != 0 || m.Assigned("host3") != 1 || m.Len() != 2 {
 		t.Errorf("%d, %d of %d", m.Assigned("host1"), m.Assigned("host3"), m.Len())
 	}
-	if err := errors.Join(m.Forget(ctx, alice), m.Forget(ctx, alice)); err != nil {
+	if err := errors.Join(m.Forget(ctx, alice, "host1"), m.Forget(ctx, alice, "host3"), m.Forget(ctx, alice, "host3")); err != nil {
 		t.Fatal(err)
 	}
 	if host, err := m.Lookup(ctx, alice); host != "" || err != nil || m.Len() != 1 || m.Assigned("host3") != 0 {

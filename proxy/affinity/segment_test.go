@@ -71,7 +71,7 @@ func (md model) step(t testing.TB, m *Memory, r *rand.Rand, keys int) Key {
 			}
 		}
 	case p < 80:
-		err = m.Forget(ctx, k)
+		err = m.Forget(ctx, k, was.Host)
 		delete(md, k)
 	case p < 85:
 		err = m.Set(ctx, k, host)

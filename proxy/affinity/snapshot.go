@@ -64,8 +64,8 @@ type Snapshot struct {
 
 // OpenSnapshot loads what is kept in dir, which it makes if it is missing, into
 // m. A file that is damaged, or of another version, counts as far as it is good; a
-// log line says so, and the next snapshot sets it aside. What can't be read or
-// locked at all is an error. Run keeps what changes from then on.
+// log line says so, and the next snapshot sets it aside. What can't be read at all
+// is an error. What can't be written to is read, and tried again by Run. Run keeps what changes from then on.
 func OpenSnapshot(dir string, m *Memory, log *zap.Logger) (*Snapshot, error) {
 	var process [8]byte
 	_, _ = rand.Read(process[:]) // never fails
@@ -81,10 +81,10 @@ func OpenSnapshot(dir string, m *Memory, log *zap.Logger) (*Snapshot, error) {
 		time.Sleep(lockLook)
 		held, err = s.tryLock()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("assignments: %w", err)
-	}
-	if !held {
+	switch {
+	case err != nil: // the disk takes nothing, and yet may be read
+		s.say(notKept, err)
+	case !held:
 		log.Warn("assignments: another process keeps them in this folder: those of this one are kept once it has ended", zap.String("folder", dir))
 	}
 	if err := s.load(false); err != nil {

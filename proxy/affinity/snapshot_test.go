@@ -109,7 +109,7 @@ func TestSnapshot_Restart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := p.m.Forget(ctx, Key{Name: nth(2)}); err != nil {
+		if err := p.m.Forget(ctx, Key{Name: nth(2)}, "a"); err != nil {
 			t.Fatal(err)
 		}
 		want := dump(t, p.m)

@@ -333,8 +333,8 @@ func (v *Valkey) Set(ctx context.Context, key Key, host string) error {
 }
 
 // Forget implements Store.
-func (v *Valkey) Forget(ctx context.Context, key Key) error {
-	if _, err := v.db.Eval(ctx, forgetScript, v.call(key.Name, key.Tag)); err != nil {
+func (v *Valkey) Forget(ctx context.Context, key Key, host string) error {
+	if _, err := v.db.Eval(ctx, forgetScript, v.call(key.Name, key.Tag, host)); err != nil {
 		return err
 	}
 	v.near.forget(key)

@@ -103,8 +103,10 @@ return {ARGV[4], expires - now}
 put(ARGV[3], ARGV[4], now + tonumber(ARGV[5]))
 return 1
 `)
-	// forgetScript: ARGV tag.
+	// forgetScript: ARGV tag, host. 0: it is on another one.
 	forgetScript = shared.NewScript(common + `
+local h = of(ARGV[3])
+if h ~= ARGV[4] then return 0 end
 forget(ARGV[3])
 redis.call('DEL', KEYS[4] .. ARGV[3])
 return 1

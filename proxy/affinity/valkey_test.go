@@ -165,7 +165,7 @@ func TestValkey(t *testing.T) {
 	if err := a.count(ctx); err != nil || a.Len() != 2 || a.Assigned("mail4") != 1 || a.Assigned("mail1") != 0 {
 		t.Errorf("counts: %v, %v", *a.counts.Load(), err)
 	}
-	if err := a.Forget(ctx, odd); err != nil {
+	if err := errors.Join(a.Forget(ctx, odd, "mail9"), a.Forget(ctx, odd, "mail4")); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := b.Get(ctx, odd); err != nil || got.Host != "" {

@@ -54,6 +54,9 @@ type Settings struct {
 	Pin func(ctx context.Context, user string, p affinity.Pin) error
 	// Unpin takes a user's pin away if it is to host.
 	Unpin func(ctx context.Context, user, host string) error
+	// Fit, if not nil, is asked before the switch, unless it is forced, whether the
+	// new host may still have the key.
+	Fit func(m Move) error
 }
 
 // Options are what an Engine is made of.
@@ -153,8 +156,11 @@ type Order struct {
 	Pin   bool
 	Stamp affinity.Stamp
 
-	undoes, flush string
+	// Pinned is the host that the user is pinned to, "" for none: Undo restores it.
+	Pinned string
+
 	unpin         bool
+	undoes, flush string
 }
 
 // Start holds the key's logins and returns the move that will end its sessions. An
@@ -167,7 +173,7 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 	}
 	m := Move{
 		ID: e.opt.NewID(), User: o.User, Key: o.Key, From: a.Host, To: o.To, State: Queued, Force: o.Force, Pin: o.Pin,
-		Flush: o.flush, Undoes: o.undoes, Unpin: o.unpin, Users: a.Users, Stamp: o.Stamp, Changed: time.Now().UTC(),
+		Flush: o.flush, Undoes: o.undoes, Pinned: o.Pinned, Unpin: o.unpin, Users: a.Users, Stamp: o.Stamp, Changed: time.Now().UTC(),
 	}
 	if e.opt.Holds != nil {
 		if other, moving := e.Of(o.Key); moving {
@@ -263,9 +269,12 @@ func (e *Engine) enter(m Move, to State, why string) Move {
 func (e *Engine) undo(id string, stamp affinity.Stamp) (Move, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := e.moves[id]
-	if m.State.Ended() || m.State == Switching {
+	m, ok := e.moves[id]
+	if !ok || m.State.Ended() || m.State == Switching {
 		return m, false
+	}
+	if cancel := e.cancels[id]; cancel != nil {
+		cancel()
 	}
 	return e.enter(m, Undone, "undone by "+stamp.By), true
 }
@@ -332,35 +341,50 @@ func (e *Engine) Wait(ctx context.Context, id string) (Move, error) {
 // is moved the other way, if the key is still where it was taken to; a pin that it
 // made goes.
 func (e *Engine) Undo(ctx context.Context, id string, force bool, stamp affinity.Stamp) (Move, error) {
-	e.mu.Lock()
-	m, ok := e.moves[id]
-	cancel := e.cancels[id]
-	e.mu.Unlock()
-	if !ok {
-		return m, fmt.Errorf("%w: %.80s", ErrNoMove, id)
-	}
-	if m, ok = e.undo(id, stamp); ok {
-		if cancel != nil {
-			cancel()
-		}
+	if m, ok := e.undo(id, stamp); ok {
 		return m, nil
 	}
-	switch {
-	case m.State == Switching:
-		return m, fmt.Errorf("move %s: %s is just being switched; try again", id, m.User)
-	case m.State != Done:
-		return m, fmt.Errorf("move %s is %s: there is nothing to undo", id, m.State)
-	case m.From == "":
-		return m, fmt.Errorf("move %s: %s was assigned nowhere before", id, m.User)
-	}
-	a, err := e.opt.Store.Get(ctx, m.Key)
+	o, m, err := e.Back(ctx, id)
 	if err != nil {
 		return m, err
 	}
-	if a.Host != "" && a.Host != m.To {
-		return m, fmt.Errorf("move %s: %s %w: on %s", id, m.User, ErrOverMoved, a.Host)
+	if o.Key != m.Key {
+		return m, fmt.Errorf("move %s has just begun; try again", id)
 	}
-	return e.Start(ctx, Order{User: m.User, Key: m.Key, To: m.From, Force: force, Stamp: stamp, undoes: id, unpin: m.Pin})
+	o.Force, o.Stamp = force, stamp
+	return e.Start(ctx, o)
+}
+
+// Back returns a move, and the order that takes it the other way if it is done. One
+// on its way needs none: it is stopped. Any other can't be undone: an error.
+func (e *Engine) Back(ctx context.Context, id string) (Order, Move, error) {
+	m, err := e.Get(id)
+	switch {
+	case err != nil:
+		return Order{}, m, err
+	case m.State == Switching:
+		return Order{}, m, fmt.Errorf("move %s: %s is just being switched; try again", id, m.User)
+	case !m.State.Ended():
+		return Order{}, m, nil
+	case m.State != Done:
+		return Order{}, m, fmt.Errorf("move %s is %s: there is nothing to undo", id, m.State)
+	case m.From == "":
+		return Order{}, m, fmt.Errorf("move %s: %s was assigned nowhere before", id, m.User)
+	}
+	a, err := e.opt.Store.Get(ctx, m.Key)
+	if err != nil {
+		return Order{}, m, err
+	}
+	if a.Host != "" && a.Host != m.To {
+		return Order{}, m, fmt.Errorf("move %s: %s %w: on %s", id, m.User, ErrOverMoved, a.Host)
+	}
+	o := Order{User: m.User, Key: m.Key, To: m.From, undoes: id}
+	o.Pin = m.Unpin || m.Pin && m.Pinned == m.From
+	o.unpin = m.Pin && !o.Pin
+	if m.Pin {
+		o.Pinned = m.To
+	}
+	return o, m, nil
 }
 
 // Run makes moves until ctx ends, and returns when all that it started has stopped.
@@ -532,10 +556,15 @@ func (e *Engine) finish(ctx context.Context, m Move) error {
 	if _, ok := e.step(m.ID, Switching, nil); !ok {
 		return nil
 	}
+	s := e.settings.Load()
+	if s.Fit != nil && !m.Force {
+		if err := s.Fit(m); err != nil {
+			return err
+		}
+	}
 	if err := e.opt.Store.Set(ctx, m.Key, m.To); err != nil {
 		return err
 	}
-	s := e.settings.Load()
 	if m.Pin {
 		if err := s.Pin(ctx, m.User, affinity.Pin{Host: m.To, Stamp: m.Stamp}); err != nil {
 			return fmt.Errorf("the user is moved, but not pinned: %w", err)

@@ -326,7 +326,7 @@ func TestMove_Restart(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		stop()
 		s.ended = nil
-		if err := s.store.Forget(t.Context(), alice); err != nil {
+		if err := s.store.Forget(t.Context(), alice, "mail1"); err != nil {
 			t.Fatal(err)
 		}
 

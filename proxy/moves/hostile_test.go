@@ -239,3 +239,64 @@ func TestOpen_DamagedFlush(t *testing.T) {
 		}
 	}
 }
+
+// What a pin moved is moved back with the pin that stood before.
+func TestUndo_Pin(t *testing.T) {
+	for _, before := range []string{"", "mail1"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			alice := s.put(t, "alice", "mail1")
+			s.settings.Unpin = func(_ context.Context, user, host string) error {
+				if s.pins[user] == host {
+					delete(s.pins, user)
+				}
+				return nil
+			}
+			e := s.open(t)
+			defer run(t, e)()
+			o := order(alice, "mail2")
+			o.Pin, o.Pinned = true, before
+			m, err := e.Start(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"mail2", before, "mail2"}
+			for i, pin := range want {
+				if i > 0 {
+					if m, err = e.Undo(t.Context(), m.ID, false, affinity.Stamp{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if m, err = e.Wait(t.Context(), m.ID); err != nil || m.State != Done || s.pins["alice"] != pin {
+					t.Errorf("before %q, step %d: %+v, %v, pins %v", before, i, m, err, s.pins)
+				}
+			}
+		})
+	}
+}
+
+// The new host falls while sessions end: he stays where he is.
+func TestMove_HostFalls(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			alice := s.put(t, "alice", "mail1")
+			s.settings.Fit = func(m Move) error { return fmt.Errorf("host %s is down", m.To) }
+			e := s.open(t)
+			defer run(t, e)()
+			o := order(alice, "mail2")
+			o.Force = force
+			m, err := e.Start(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "mail1"
+			if force {
+				want = "mail2"
+			}
+			if m, err = e.Wait(t.Context(), m.ID); err != nil || s.at(t, alice) != want || !force && m.Error != "host mail2 is down" {
+				t.Errorf("force %t: %+v, %v, at %s", force, m, err, s.at(t, alice))
+			}
+		})
+	}
+}

@@ -34,11 +34,12 @@ type Move struct {
 	To      string         `json:"to"`             // canonical
 	State   State          `json:"state"`
 	Error   string         `json:"error,omitempty"`
-	Force   bool           `json:"force,omitempty"` // go on where sessions can't be ended
-	Pin     bool           `json:"pin,omitempty"`   // pin the user at the end
-	Flush   string         `json:"flush,omitempty"` // that it is part of
+	Force   bool           `json:"force,omitempty"`  // go on where sessions can't be ended
+	Pin     bool           `json:"pin,omitempty"`    // pin the user at the end
+	Pinned  string         `json:"pinned,omitempty"` // host he was pinned to before
+	Unpin   bool           `json:"unpin,omitempty"`  // take the pin to From away at the end
+	Flush   string         `json:"flush,omitempty"`  // that it is part of
 	Undoes  string         `json:"undoes,omitempty"`
-	Unpin   bool           `json:"unpin,omitempty"` // take the user's pin to From away at the end
 	Users   []string       `json:"users,omitempty"` // behind the key when it was ordered; none once it has ended
 	Stamp   affinity.Stamp `json:"stamp"`
 	Began   time.Time      `json:"began,omitzero"`
