@@ -147,7 +147,7 @@ func (c *cluster) nodes() []control.Node {
 		if err := json.Unmarshal(n.About, &a); err != nil {
 			c.log.Warn("a node says something strange of itself", zap.String("node", n.Name), zap.Error(err))
 		}
-		out = append(out, control.Node{Name: n.Name, Version: a.Version, Ready: a.Ready, Self: n.Self, Started: a.Started, Seen: time.Now()})
+		out = append(out, control.Node{Name: n.Name, Version: a.Version, Ready: a.Ready, Self: n.Self, Started: a.Started, Seen: c.db.LastBeat()})
 	}
 	return out
 }

@@ -22,6 +22,9 @@ type Node struct {
 // Nodes returns those that the last beat saw, by name. Read it only.
 func (db *DB) Nodes() []Node { return *db.nodes.Load() }
 
+// LastBeat is when these were seen.
+func (db *DB) LastBeat() time.Time { return db.start.Add(time.Duration(db.beaten.Load())) }
+
 // The keys of nodes and tables are in one slot of a Cluster.
 const (
 	idKey      = "{s}id"      // string: names the store's content

@@ -2,9 +2,12 @@ package shared
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -56,12 +59,19 @@ func TestTable(t *testing.T) {
 	})
 
 	// No announcement: the version says it.
-	other.announced("99 pins null")
+	other.announced(`{"t":"pins","from":"98-x","to":"99-y","rows":[{"f":"mallory","v":"mail1"}]}`)
 	if got := r.Ask(t, "HSET", "t:{s}pins", "carol", "mail3"); got != ":1" {
 		t.Fatal(got)
 	}
-	r.Ask(t, "HINCRBY", "t:{s}version", "pins", "1")
+	r.Ask(t, "HSET", "t:{s}version", "pins", "3-x")
 	until(t, "the beat finds it", func() bool { rows, _ := b.Rows(); return rows["carol"] == "mail3" })
+	if rows, _ := b.Rows(); len(rows) != 3 {
+		t.Errorf("the rows are %v", rows)
+	}
+	// After a failover another change has the same number.
+	r.Ask(t, "HDEL", "t:{s}pins", "carol")
+	r.Ask(t, "HSET", "t:{s}version", "pins", "3-y")
+	until(t, "the beat finds that too", func() bool { rows, _ := a.Rows(); return len(rows) == 2 })
 }
 
 // Changes of many nodes at a time are all kept.
@@ -208,6 +218,21 @@ func TestKinds(t *testing.T) {
 		r := servers.StartRedis(t, servers.RedisOptions{Unix: true})
 		check(t, Options{Addresses: []string{r.Addr}})
 	})
+	t.Run("tls", func(t *testing.T) {
+		cert := servers.NewCertificate(t, "127.0.0.1")
+		r := servers.StartRedis(t, servers.RedisOptions{TLS: cert})
+		roots := x509.NewCertPool()
+		pem, err := os.ReadFile(cert.CertFile)
+		if err != nil || !roots.AppendCertsFromPEM(pem) {
+			t.Fatal("no certificate:", err)
+		}
+		check(t, Options{Addresses: []string{r.Addr}, TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{*cert.Pair()}}})
+	})
+	t.Run("acl", func(t *testing.T) {
+		// As docs/failure-modes.md has it.
+		r := servers.StartRedis(t, servers.RedisOptions{More: "user usher on >right ~t:* &t:* -@all +@read +@write +@scripting +@pubsub +@connection +time\n"})
+		check(t, Options{Addresses: []string{r.Addr}, Username: "usher", Password: secret("right"), Track: "a:"})
+	})
 	t.Run("cluster", func(t *testing.T) {
 		var o Options
 		for _, r := range servers.StartRedisCluster(t) {
@@ -255,7 +280,7 @@ func TestSecret(t *testing.T) {
 }
 
 func FuzzAnnounced(f *testing.F) {
-	for _, s := range []string{"1 pins null", `2 pins [{"f":"a","v":"b"}]`, "", "x", "1 pins", `1 pins [{"f":"a","v":null}]`} {
+	for _, s := range []string{`{"t":"pins","from":"","to":"1-a","rows":[{"f":"a","v":"b"}]}`, "", "{}", `{"t":"pins","from":"","to":"-1-a"}`, `{"t":"pins","rows":[{"f":"a","v":null}]}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -264,10 +289,11 @@ func FuzzAnnounced(f *testing.F) {
 			t.Fatal(err)
 		}
 		tab := db.Table("pins")
-		tab.set(&tableCopy{0, nil})
+		tab.set(&tableCopy{})
 		db.announced(s)
-		if c := tab.copy.Load(); c.version != 0 && c.version != 1 {
-			t.Errorf("%q leads to version %d", s, c.version)
+		c := tab.copy.Load()
+		if again, err := parseVersion(c.version.String()); err != nil || again != c.version {
+			t.Errorf("%q leads to version %q", s, c.version)
 		}
 		db.close()
 	})

@@ -2,6 +2,7 @@ package shared
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -30,14 +31,43 @@ type Table struct {
 
 // A tableCopy is immutable.
 type tableCopy struct {
-	version int64 // 0: never changed; -1: not read yet
+	version version
 	rows    map[string]string
 }
+
+// A version names one content of a table. Text has it as "N-TAG"; "" is the first.
+type version struct {
+	n   int64  // changes so far; -1: not read yet
+	tag string // of the last change: after a failover another one may have the same n
+}
+
+func parseVersion(text string) (version, error) {
+	if text == "" {
+		return version{}, nil
+	}
+	number, tag, ok := strings.Cut(text, "-")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !ok || n < 1 {
+		return version{}, fmt.Errorf("%w: version %.80q", ErrAway, text)
+	}
+	return version{n, tag}, nil
+}
+
+// String is the text that parseVersion reads.
+func (v version) String() string {
+	if v == (version{}) {
+		return ""
+	}
+	return strconv.FormatInt(v.n, 10) + "-" + v.tag
+}
+
+// next is the version after a change.
+func (v version) next() version { return version{v.n + 1, rand.Text()} }
 
 // Table makes a table known. Call it before Run, once for each name.
 func (db *DB) Table(name string) *Table {
 	t := &Table{db: db, name: name, watchers: map[*func()]bool{}}
-	t.copy.Store(&tableCopy{version: -1})
+	t.copy.Store(&tableCopy{version: version{n: -1}})
 	db.tables = append(db.tables, t)
 	return t
 }
@@ -46,7 +76,7 @@ func (db *DB) Table(name string) *Table {
 // false: they were never read.
 func (t *Table) Rows() (rows map[string]string, ok bool) {
 	c := t.copy.Load()
-	return c.rows, c.version >= 0
+	return c.rows, c.version.n >= 0
 }
 
 // Watch has f called after each change, whoever made it, until stop. f must not
@@ -76,39 +106,37 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if now > tonumber(ARGV[1]) then return redis.error_reply('LATE the store was away meanwhile') end
 `
 
-// updateScript changes rows if the table still has a version. KEYS: table, version;
-// ARGV: deadline, name, expected version, channel, the rows in JSON, then of each row
-// field, 1 or 0 for deleted, value. It returns the version that stands, and 1 or 0.
+// updateScript changes rows if the table still has a version. KEYS: table, versions;
+// ARGV: deadline, name, version expected, next version, channel, the rows in JSON,
+// then of each row field, 1 or 0 for deleted, value. It returns 1, or 0 where the
+// table has another version.
 var updateScript = NewScript(Late + `
-local v = tonumber(redis.call('HGET', KEYS[2], ARGV[2]) or '0')
-if v ~= tonumber(ARGV[3]) then return {v, 0} end
-for i = 6, #ARGV, 3 do
+if (redis.call('HGET', KEYS[2], ARGV[2]) or '') ~= ARGV[3] then return 0 end
+for i = 7, #ARGV, 3 do
   if ARGV[i + 1] == '1' then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
   else
     redis.call('HDEL', KEYS[1], ARGV[i])
   end
 end
-v = v + 1
-redis.call('HSET', KEYS[2], ARGV[2], string.format('%d', v))
-redis.call('PUBLISH', ARGV[4], string.format('%d', v) .. ' ' .. ARGV[2] .. ' ' .. ARGV[5])
-return {v, 1}
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return 1
 `)
 
-// readScript returns version and rows. KEYS: table, version; ARGV: name.
+// readScript returns version and rows. KEYS: table, versions; ARGV: name.
 var readScript = NewScript(`
-return {tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0'), redis.call('HGETALL', KEYS[1])}
+return {redis.call('HGET', KEYS[2], ARGV[1]) or '', redis.call('HGETALL', KEYS[1])}
 `)
 
-// restoreScript puts a table back that the store lost. KEYS: table, version; ARGV:
-// name, version, channel, then field and value of each row.
+// restoreScript puts a table back that the store lost. KEYS: table, versions; ARGV:
+// name, version, its number, then field and value of each row.
 var restoreScript = NewScript(`
-local v = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
-if v >= tonumber(ARGV[2]) then return 0 end
+local v = redis.call('HGET', KEYS[2], ARGV[1]) or '0-'
+if tonumber(string.match(v, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
 redis.call('DEL', KEYS[1])
 for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('PUBLISH', ARGV[3], ARGV[2] .. ' ' .. ARGV[1] .. ' null')
 return 1
 `)
 
@@ -123,7 +151,7 @@ const updateTries = 20
 func (t *Table) Update(ctx context.Context, change func(rows map[string]string) ([]Row, error)) error {
 	for range updateTries {
 		c := t.copy.Load()
-		if c.version < 0 {
+		if c.version.n < 0 {
 			return ErrAway
 		}
 		rows, err := change(c.rows)
@@ -141,12 +169,21 @@ func (t *Table) Update(ctx context.Context, change func(rows map[string]string) 
 	return fmt.Errorf("%s: too many changes at a time; try again", t.name)
 }
 
-func (t *Table) send(ctx context.Context, version int64, rows []Row) (done bool, err error) {
-	text, err := json.Marshal(rows)
+// An announcement tells all nodes of a change.
+type announcement struct {
+	Table string `json:"t"`
+	From  string `json:"from"` // version
+	To    string `json:"to"`
+	Rows  []Row  `json:"rows"`
+}
+
+func (t *Table) send(ctx context.Context, from version, rows []Row) (done bool, err error) {
+	to := from.next()
+	text, err := json.Marshal(announcement{t.name, from.String(), to.String(), rows})
 	if err != nil {
 		return false, err
 	}
-	args := []string{t.db.Deadline(), t.name, strconv.FormatInt(version, 10), t.db.Key(channel), string(text)}
+	args := []string{t.db.Deadline(), t.name, from.String(), to.String(), t.db.Key(channel), string(text)}
 	for _, r := range rows {
 		if r.Value != nil {
 			args = append(args, r.Field, "1", *r.Value)
@@ -158,32 +195,29 @@ func (t *Table) send(ctx context.Context, version int64, rows []Row) (done bool,
 	if err != nil {
 		return false, err
 	}
-	ans, err := m.AsIntSlice()
-	if err != nil || len(ans) != 2 {
-		return false, fmt.Errorf("%w: a strange answer", ErrAway)
+	if n, err := m.AsInt64(); err != nil || n == 0 {
+		return false, err
 	}
-	if ans[1] == 0 {
-		return false, nil
-	}
-	if !t.apply(ans[0], rows) {
+	if !t.apply(from, to, rows) {
 		return true, t.read(ctx)
 	}
 	return true, nil
 }
 
-// apply makes changes that lead to version. It reports false where others are
-// missing before.
-func (t *Table) apply(version int64, rows []Row) bool {
+// apply makes the changes from one version to the next. It reports false where the
+// copy has neither.
+func (t *Table) apply(from, to version, rows []Row) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.copy.Load()
-	switch {
-	case c.version >= version:
+	switch c.version {
+	case to:
 		return true
-	case c.version != version-1:
+	case from:
+	default:
 		return false
 	}
-	next := &tableCopy{version, maps.Clone(c.rows)}
+	next := &tableCopy{to, maps.Clone(c.rows)}
 	if next.rows == nil {
 		next.rows = map[string]string{}
 	}
@@ -216,38 +250,39 @@ func (t *Table) read(ctx context.Context) error {
 	if err != nil || len(parts) != 2 {
 		return fmt.Errorf("%w: a strange answer", ErrAway)
 	}
-	version, err1 := parts[0].AsInt64()
+	text, err1 := parts[0].ToString()
 	rows, err2 := parts[1].AsStrMap()
-	if err1 != nil || err2 != nil {
+	v, err3 := parseVersion(text)
+	if err1 != nil || err2 != nil || err3 != nil {
 		return fmt.Errorf("%w: a strange answer", ErrAway)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if version > t.copy.Load().version {
-		t.set(&tableCopy{version, rows})
+	if c := t.copy.Load(); v.n > c.version.n || v.n == c.version.n && v.tag != c.version.tag {
+		t.set(&tableCopy{v, rows})
 	}
 	return nil
 }
 
-// follow looks at the version that the store has: what is newer is read, what is
-// older was lost there and is put back.
+// follow looks at the version that the store has: another one is read, an older one
+// says that the store lost the table, which is put back.
 func (t *Table) follow(ctx context.Context, text string) error {
-	version, err := strconv.ParseInt(text, 10, 64)
-	if err != nil && text != "" {
-		return fmt.Errorf("%w: a strange answer", ErrAway)
+	v, err := parseVersion(text)
+	if err != nil {
+		return err
 	}
 	c := t.copy.Load()
 	switch {
-	case version > c.version:
-		return t.read(ctx)
-	case version < c.version:
-		args := []string{t.name, strconv.FormatInt(c.version, 10), t.db.Key(channel)}
+	case v.n < c.version.n:
+		args := []string{t.name, c.version.String(), strconv.FormatInt(c.version.n, 10)}
 		for f, v := range c.rows {
 			args = append(args, f, v)
 		}
 		t.db.log.Warn("the shared store had lost a table, which is put back", zap.String("table", t.name), zap.Int("rows", len(c.rows)))
 		_, err := t.db.Eval(ctx, restoreScript, Call{t.keys(), args})
 		return err
+	case v != c.version:
+		return t.read(ctx)
 	}
 	return nil
 }
@@ -267,21 +302,17 @@ func (db *DB) listen(ctx context.Context) {
 	}
 }
 
-// announced takes one announcement in: VERSION TABLE ROWS.
+// announced takes one announcement in. What it does not fit is left to the beat.
 func (db *DB) announced(text string) {
-	number, rest, _ := strings.Cut(text, " ")
-	name, body, ok := strings.Cut(rest, " ")
-	version, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !ok {
+	var a announcement
+	if json.Unmarshal([]byte(text), &a) != nil {
 		return
 	}
+	from, err1 := parseVersion(a.From)
+	to, err2 := parseVersion(a.To)
 	for _, t := range db.tables {
-		if t.name != name {
-			continue
-		}
-		var rows []Row
-		if json.Unmarshal([]byte(body), &rows) != nil || rows == nil || !t.apply(version, rows) {
-			db.alarm() // the beat reads it
+		if t.name == a.Table && (err1 != nil || err2 != nil || !t.apply(from, to, a.Rows)) {
+			db.alarm()
 		}
 	}
 }

@@ -79,7 +79,7 @@ func TestSharedHolds_Restart(t *testing.T) {
 	r := servers.StartRedis(t, servers.RedisOptions{})
 	old, was := affinity.Key{Name: "old"}, affinity.Key{Name: "was"}
 	r.Ask(t, "HSET", "t:{s}moving", field(old), "a", field(was), "a")
-	r.Ask(t, "HSET", "t:{s}version", "moving", "1")
+	r.Ask(t, "HSET", "t:{s}version", "moving", "1-x")
 	b, _ := holdsNode(t, "b", r.Addr)
 	if !b.Held(old) || !b.Held(was) {
 		t.Error("b does not hold what a holds")
