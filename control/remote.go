@@ -7,9 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 
 	"usher/proxy"
@@ -47,27 +45,23 @@ func refuse(w http.ResponseWriter) {
 	http.Error(w, `{"error":"expected the token of control.tcp, or a client certificate"}`, http.StatusUnauthorized)
 }
 
-// RemoteTLS reads the certificate of control.tcp, and with clientCA asks clients
-// for one of that authority. nil without certFile.
-func RemoteTLS(certFile, keyFile, clientCA string) (*tls.Config, error) {
+// RemoteTLS reads the certificate of control.tcp, and with clientCA, PEM, asks
+// clients for one of that authority. nil without certFile.
+func RemoteTLS(certFile, keyFile string, clientCA []byte) (*tls.Config, error) {
 	if certFile == "" {
 		return nil, nil
 	}
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("control.tcp: %w", err)
+		return nil, err
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if clientCA == "" {
+	if clientCA == nil {
 		return cfg, nil
 	}
-	pem, err := os.ReadFile(clientCA)
-	if err != nil {
-		return nil, fmt.Errorf("control.tcp: %w", err)
-	}
 	cfg.ClientCAs = x509.NewCertPool()
-	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, errors.New("control.tcp: " + clientCA + " has no certificate")
+	if !cfg.ClientCAs.AppendCertsFromPEM(clientCA) {
+		return nil, errors.New("client_ca has no certificate")
 	}
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	return cfg, nil

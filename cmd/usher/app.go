@@ -413,13 +413,20 @@ func (a *app) servers(cfg *config.Config) ([]*server, error) {
 		})
 	}
 	if c := &cfg.Control.TCP; !c.Address.IsZero() {
-		secure, err := control.RemoteTLS(c.TLSCert, c.TLSKey, c.ClientCA)
+		var authority []byte
+		var err error
+		if c.ClientCA != "" {
+			if authority, err = os.ReadFile(c.ClientCA); err != nil {
+				return nil, fmt.Errorf("control.tcp: %w", err)
+			}
+		}
+		secure, err := control.RemoteTLS(c.TLSCert, c.TLSKey, authority)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("control.tcp: %w", err)
 		}
 		out = append(out, &server{
 			key: c.Address.String(), title: "control " + c.Address.String(), exempt: true,
-			settings: []any{c.Token.Reveal(), c.ClientCA, certificates(secure)},
+			settings: []any{c.Token.Reveal(), authority, certificates(secure)},
 			listen:   func() (net.Listener, error) { return listen(c.Address, socketOptions{}) },
 			serve: func(ctx context.Context, ln net.Listener) error {
 				if secure != nil {

@@ -8,13 +8,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"usher/config"
 	"usher/control"
 	"usher/proxy/affinity"
 	"usher/proxy/moves"
+	"usher/test/servers"
 )
 
 // runSite runs usher for hosts 127.0.0.2 and 127.0.0.3, which are up, and
@@ -22,7 +25,7 @@ import (
 func runSite(t *testing.T, yaml string) *app {
 	t.Helper()
 	dir := shortDir(t)
-	servers := ""
+	backends := ""
 	for i, host := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
 		ln, err := net.Listen("tcp", host+":0")
 		if err != nil {
@@ -33,9 +36,9 @@ func runSite(t *testing.T, yaml string) *app {
 		} else {
 			t.Cleanup(func() { ln.Close() })
 		}
-		servers += fmt.Sprintf("    - {protocol: imap, host: %s, port: %d}\n", host, ln.Addr().(*net.TCPAddr).Port)
+		backends += fmt.Sprintf("    - {protocol: imap, host: %s, port: %d}\n", host, ln.Addr().(*net.TCPAddr).Port)
 	}
-	a := runApp(t, dir, fmt.Sprintf("state_dir: %s/state\ncontrol: {address: \"\", http: \"\"}\nbackend_server_monitoring:\n  fall: 1\n  backend_servers:\n%s%s", dir, servers, yaml))
+	a := runApp(t, dir, fmt.Sprintf("state_dir: %s/state\ncontrol: {address: \"\", http: \"\"}\nbackend_server_monitoring:\n  fall: 1\n  backend_servers:\n%s%s", dir, backends, yaml))
 	if err := a.gen.Load().monitor.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -232,5 +235,32 @@ func TestAddBackend_DuringReload(t *testing.T) {
 	added := a.state.added.changes.Load()
 	if _, err := a.RemoveBackend(t.Context(), control.BackendRemove{Target: "127.0.1.1", DryRun: true}); err != nil || a.state.added.changes.Load() != added {
 		t.Errorf("a dry run changed something: %v", err)
+	}
+}
+
+// A reload lets in whom the new file of client_ca names, and nobody of the old one.
+func TestControlTCP_NewAuthority(t *testing.T) {
+	cert, one, two := servers.NewCertificate(t, "127.0.0.1"), servers.NewAuthority(t, "one"), servers.NewAuthority(t, "two")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	a := &app{}
+	cfg := config.Default()
+	cfg.Control = config.Control{TCP: config.ControlTCP{Address: config.Address{Network: "tcp", Addr: "127.0.0.1:0"}, TLSCert: cert.CertFile, TLSKey: cert.KeyFile, ClientCA: ca}}
+	settings := func(authority *servers.Authority) any {
+		text, err := os.ReadFile(authority.CertFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, ca, string(text))
+		s, err := a.servers(cfg)
+		if err != nil || len(s) != 1 {
+			t.Fatal(len(s), err)
+		}
+		return s[0].settings
+	}
+	if !reflect.DeepEqual(settings(one), settings(one)) {
+		t.Error("the same files are another server")
+	}
+	if reflect.DeepEqual(settings(one), settings(two)) {
+		t.Error("another authority is the same server")
 	}
 }

@@ -136,9 +136,11 @@ func (e *Engine) runFlush(ctx context.Context, id string) {
 	if !ok {
 		return
 	}
-	var keys []affinity.Assignment
+	var keys []affinity.Assignment // only key and host: there can be millions
 	err := e.opt.Store.Each(ctx, f.Host, func(a affinity.Assignment) bool {
-		keys = append(keys, a)
+		if to, moves := e.settings.Load().Target(a); moves && to != a.Host {
+			keys = append(keys, affinity.Assignment{Key: a.Key, Host: a.Host})
+		}
 		return ctx.Err() == nil
 	})
 	var pause time.Duration

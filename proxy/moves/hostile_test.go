@@ -300,3 +300,40 @@ func TestMove_HostFalls(t *testing.T) {
 		})
 	}
 }
+
+// usher ends with a thousand moves that wait: none is lost, and the end is quick.
+func TestMove_RestartWithMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.settings.Parallel, s.settings.Hook = 10, func(ctx context.Context, _ Move) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		e := s.open(t)
+		stop := run(t, e)
+		for i := range 1000 {
+			if _, err := e.Start(t.Context(), order(s.put(t, fmt.Sprint("user", i), "mail1"), "mail2")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the end took %s", took)
+		}
+		s.settings.Hook, s.settings.KickDelay = nil, 0
+		e = s.open(t)
+		held := 0
+		for i := range 1000 {
+			if e.Moving(affinity.Key{Name: fmt.Sprint("user", i)}) {
+				held++
+			}
+		}
+		defer run(t, e)()
+		time.Sleep(time.Minute)
+		if n := s.store.Assigned("mail2"); held != 1000 || n != 1000 {
+			t.Errorf("%d held, %d moved", held, n)
+		}
+	})
+}
