@@ -63,9 +63,6 @@ func parse(file string, data []byte) (*Config, error) {
 		return nil, r.err()
 	}
 	c.check(r)
-	for _, f := range NotBuilt(c) {
-		r.addAt(origin{line: f.Line, env: f.Env}, f.Key, "%s", f.Text)
-	}
 	if err := r.err(); err != nil {
 		return nil, err
 	}

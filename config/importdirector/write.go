@@ -22,24 +22,8 @@ type Result struct {
 // Import maps the configuration of a Dovecot 2.3 director to usher's. data is
 // what `doveconf -n` or `doveconf -a` prints, or a dovecot.conf without includes,
 // of at most MaxInput bytes; name is what messages call it. The error is
-// config.Faults: what cannot be read, or is no director. What this version of
-// usher has not is written as a comment.
+// config.Faults: what cannot be read, or is no director.
 func Import(name string, data []byte) (*Result, error) {
-	return importAs(name, data, built)
-}
-
-// built reports whether this version has listeners of a kind.
-func built(kind string) bool {
-	c := config.Default()
-	if kind == "flush_hook" {
-		c.Affinity.FlushHook = "/bin/true"
-	} else {
-		c.Dovecot.Listeners = []config.DovecotListener{{Kind: kind}}
-	}
-	return len(config.NotBuilt(c)) == 0
-}
-
-func importAs(name string, data []byte, built func(string) bool) (*Result, error) {
 	f, err := parse(name, data)
 	if err != nil {
 		return nil, err
@@ -54,7 +38,7 @@ func importAs(name string, data []byte, built func(string) bool) (*Result, error
 	if err := r.read(); err != nil {
 		return nil, err
 	}
-	w := &writer{director: &r.d, built: built}
+	w := &writer{director: &r.d}
 	w.file()
 	if w.Len() > MaxInput {
 		return nil, r.fault(r.line("director_mail_servers"), "director_mail_servers", "too many hosts for one usher.yaml of %d MiB; expected fewer", MaxInput>>20)
@@ -68,7 +52,6 @@ var header = regexp.MustCompile(`^# (\d{1,3}\.\d{1,3}\.[0-9.]{1,20})\b`)
 // writer prints a director as usher.yaml.
 type writer struct {
 	*director
-	built func(kind string) bool
 	bytes.Buffer
 }
 
@@ -121,27 +104,14 @@ director:
 	w.line("  kick_delay: %s # director_user_kick_delay", short(w.kickDelay))
 	w.line("  parallel_moves: %d # director_max_parallel_moves", w.parallel)
 	if w.flush != "" {
-		w.line("  # A program, in place of director_flush_socket = %s%s:\n  # flush_hook: /usr/local/bin/flush-hook", show(w.flush), w.later("flush_hook"))
+		w.line("  # A program, in place of director_flush_socket = %s:\n  # flush_hook: /usr/local/bin/flush-hook", show(w.flush))
 	}
 	w.servers()
 }
 
-// later is what to say of what this version has not.
-func (w *writer) later(kind string) string {
-	if w.built(kind) {
-		return ""
-	}
-	return "; not in this version"
-}
-
-// listener prints one, as a comment when this version has none of its kind. The
-// mode is the kind's own where the director's socket belonged to root alone.
+// listener prints one. The mode is the kind's own where the director's socket belonged to root alone.
 func (w *writer) listener(kind, at string, of listener, upstream string) {
-	indent := "    "
-	if !w.built(kind) {
-		w.line("    # Not in this version:")
-		indent = "    # "
-	}
+	const indent = "    "
 	w.line("%s- address: %s", indent, quoted("unix:"+w.base+"/"+at))
 	w.line("%s  kind: %s", indent, kind)
 	if of.owner != "" || of.group != "" {

@@ -6,13 +6,8 @@ import (
 	"strings"
 )
 
-// notBuilt are the settings of the contract that this version cannot do. Asking
-// for one stops the start. A later version deletes its row.
-var notBuilt = []setting{}
-
-// notDone are the settings that this version takes and does nothing with, or
-// that deserve a word at start.
-var notDone = []setting{
+// remarkable are the settings that deserve a word at start.
+var remarkable = []setting{
 	{key: "director.unlisted_backends", values: []string{"allow"}, text: "is allow: a policy may send users to any host"},
 }
 
@@ -68,26 +63,11 @@ func pattern(path string) string {
 	}
 }
 
-// NotBuilt returns what the configuration asks for and this version cannot do.
-// Load counts these as faults.
-func NotBuilt(c *Config) []Fault {
-	r := newReport(c.src)
-	eachAsked(c, notBuilt, func(s *setting, path string, tag reflect.StructTag, value string) {
-		if s.values == nil {
-			r.add(path, "is not in this version; expected it left out")
-			return
-		}
-		built := slices.DeleteFunc(strings.Fields(tag.Get("oneof")), func(w string) bool { return slices.Contains(s.values, w) })
-		r.add(path, "%s is not in this version; expected %s", value, oneOf(built))
-	})
-	return r.faults
-}
-
 // Warnings returns what an operator should know of a configuration that stands,
 // each `KEY: TEXT`, each key once, lists as KEY[].
 func (c *Config) Warnings() []string {
 	var out []string
-	eachAsked(c, notDone, func(s *setting, _ string, _ reflect.StructTag, _ string) {
+	eachAsked(c, remarkable, func(s *setting, _ string, _ reflect.StructTag, _ string) {
 		if w := s.key + ": " + s.text; !slices.Contains(out, w) {
 			out = append(out, w)
 		}
