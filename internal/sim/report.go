@@ -114,8 +114,8 @@ usher's own code, and finds the same numbers each time.
 
 ## Balance
 
-The users of each host, in percent of what its weight makes due. The deviation beside is that of dice thrown by weight, which no hash
-can stay under: what is left is chance, and less of it the more users there are.
+The users of each host, in percent of what its weight makes due. The last column is what dice thrown by weight would give: what is left is
+chance, and the less of it the more users there are.
 
 | hosts | least | mean | most | standard deviation | of dice |
 |---|---:|---:|---:|---:|---:|

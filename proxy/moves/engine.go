@@ -164,8 +164,7 @@ type Order struct {
 }
 
 // Start holds the key's logins and returns the move that will end its sessions. An
-// error that wraps ErrMoving: there is one already. A key that is on the host is a
-// move that is done.
+// error that wraps ErrMoving: there is one already.
 func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 	a, err := e.opt.Store.Get(ctx, o.Key)
 	if err != nil {
