@@ -49,12 +49,12 @@ func (a *app) AddBackend(_ context.Context, o control.BackendAdd) (ans control.B
 		return ans, fmt.Errorf("host %s is there already", o.Host)
 	}
 	if len(entriesOf(g.base, o.Host)) > 0 && b.Like != "" { // of the configuration, and removed
-		return a.changeInventory(g, o.DryRun, monitor.Target{Host: proxy.CanonicalHost(o.Host)}, o.By, o.Reason, command("backend", "add", o.Host), func(c *inventoryChanges) error {
+		return a.changeInventory(o.DryRun, monitor.Target{Host: proxy.CanonicalHost(o.Host)}, o.By, o.Reason, command("backend", "add", o.Host), func(c *inventoryChanges) error {
 			c.restore(proxy.CanonicalHost(o.Host), 0)
 			return nil
 		})
 	}
-	return a.changeInventory(g, o.DryRun, monitor.Target{Host: proxy.CanonicalHost(o.Host), Port: o.Port}, o.By, o.Reason, b.command(), func(c *inventoryChanges) error { return c.add(b) })
+	return a.changeInventory(o.DryRun, monitor.Target{Host: proxy.CanonicalHost(o.Host), Port: o.Port}, o.By, o.Reason, b.command(), func(c *inventoryChanges) error { return c.add(b) })
 }
 
 // firstLike returns the first configured host of that first tag.
@@ -110,7 +110,7 @@ func (a *app) RemoveBackend(ctx context.Context, o control.BackendRemove) (ans c
 		configured = configured || t.Port == 0 || s.Port == t.Port
 	}
 	stamp := affinity.Stamp{By: o.By, At: time.Now().UTC().Truncate(time.Second), Reason: o.Reason}
-	ans, err = a.changeInventory(g, o.DryRun, t, o.By, o.Reason, command("backend", "remove", t.String()), func(c *inventoryChanges) error {
+	ans, err = a.changeInventory(o.DryRun, t, o.By, o.Reason, command("backend", "remove", t.String()), func(c *inventoryChanges) error {
 		c.remove(t, configured, stamp)
 		return nil
 	})
@@ -121,7 +121,7 @@ func (a *app) RemoveBackend(ctx context.Context, o control.BackendRemove) (ans c
 }
 
 // changeInventory changes the inventory for good, and lets it count.
-func (a *app) changeInventory(g *generation, dry bool, t monitor.Target, by, reason, action string, with func(*inventoryChanges) error) (ans control.BackendAnswer, err error) {
+func (a *app) changeInventory(dry bool, t monitor.Target, by, reason, action string, with func(*inventoryChanges) error) (ans control.BackendAnswer, err error) {
 	ans = control.BackendAnswer{Target: t.String(), DryRun: dry, Users: a.store.Assigned(t.Host)}
 	if dry {
 		c := a.state.added.changes.Load()
@@ -133,7 +133,7 @@ func (a *app) changeInventory(g *generation, dry bool, t monitor.Target, by, rea
 	if a.closing {
 		return ans, errors.New("usher is ending")
 	}
-	g = a.gen.Load()
+	g := a.gen.Load()
 	err = a.state.added.change(with)
 	if err == nil {
 		err = g.reinventory(a.state.added.changes.Load())
