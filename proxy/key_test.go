@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -207,5 +208,29 @@ func TestPin_OthersStay(t *testing.T) {
 		if at, err := store.Lookup(t.Context(), key); at != tc.want || err != nil {
 			t.Errorf("%s: the key lives at %s (%v), want %s", name, at, err, tc.want)
 		}
+	}
+}
+
+// latePin pins the user when his login has just been placed.
+type latePin struct {
+	fakeOrders
+	asked *int
+}
+
+func (o latePin) Pin(context.Context, string) (string, error) {
+	if *o.asked++; *o.asked == 1 {
+		return "", nil
+	}
+	return "127.0.0.3", nil
+}
+
+// A login on its way while its user is pinned does not go elsewhere.
+func TestPin_DuringLogin(t *testing.T) {
+	p, _ := keyed(t, selecting("127.0.0.2", 143), func(o *Options) { o.Orders = latePin{asked: new(int)} })
+	if d := p.Handle(t.Context(), request()); d.Outcome != Held {
+		t.Errorf("%s to %s", d.Outcome, d.Host)
+	}
+	if d := p.Handle(t.Context(), request()); d.Outcome != Routed || d.Host != "127.0.0.3" {
+		t.Errorf("asked again: %s to %s", d.Outcome, d.Host)
 	}
 }

@@ -139,6 +139,8 @@ type run struct {
 	header []HeaderChange
 	// seen is the host of the live assignment as it was when the policy decided.
 	seen string
+	// pin is the user's, as it was when the place was picked.
+	pin string
 }
 
 func (n *run) begin(now time.Time) {

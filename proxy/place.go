@@ -64,6 +64,12 @@ func (n *run) route(ctx context.Context, v *Verdict) Decision {
 				return n.bad(&pl, why, err)
 			}
 		}
+		// Who was pinned since is asked again; whoever pinned him sees the claim.
+		if n.opt.Orders != nil {
+			if pin, err := n.opt.Orders.Pin(ctx, n.q.User); err != nil || pin != n.pin {
+				return n.wait(ByOperator)
+			}
+		}
 	}
 	self := n.isSelf(&pl)
 	if self && !n.localLogins() {
@@ -139,6 +145,7 @@ func (n *run) place(ctx context.Context, v *Verdict) (pl place, d Decision, ok b
 		if err != nil {
 			return pl, n.tempfail(StoreUnavailable, err), false
 		}
+		n.pin = pin
 		if pin != "" {
 			n.trace("pinned to %s, whatever the policy selects", pin)
 			pl, d, ok = n.standing(pin, "pin", Pinned)

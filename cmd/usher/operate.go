@@ -203,14 +203,9 @@ func (a *app) Pin(ctx context.Context, o control.UserOrder) (ans control.UserAns
 	}
 	ans = control.UserAnswer{User: o.User, DryRun: o.DryRun, Done: "pinned to " + host}
 	if g.cfg.Affinity.Mode != "off" {
-		key, as, err := a.keyFor(ctx, g, o.User, o.Tag, host)
+		_, as, err := a.keyFor(ctx, g, o.User, o.Tag, host)
 		if err != nil {
 			return ans, err
-		}
-		if as.Host == "" && !o.DryRun && affinity.Scope(g.cfg.Affinity.Key) == affinity.ByUser { // a login on its way goes there, or else was quicker
-			if as.Host, err = a.store.Claim(ctx, key, "", host); err != nil {
-				return ans, err
-			}
 		}
 		if as.Host != "" && as.Host != host {
 			m, err := a.move(ctx, o, true)
@@ -223,6 +218,15 @@ func (a *app) Pin(ctx context.Context, o control.UserOrder) (ans control.UserAns
 	}
 	err = a.state.orders.SetPin(ctx, name, affinity.Pin{Host: host, Stamp: stamp})
 	a.audit(o.By, o.Reason, command("pin", o.User, host), "", err)
+	if err != nil || g.cfg.Affinity.Mode == "off" {
+		return ans, err
+	}
+	// A login that knew of no pin may have been placed meanwhile.
+	if _, as, err := a.keyFor(ctx, g, o.User, o.Tag, host); err != nil || as.Host == "" || as.Host == host {
+		return ans, err
+	}
+	m, err := a.move(ctx, o, true)
+	ans.Move = &m
 	return ans, err
 }
 

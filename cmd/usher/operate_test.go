@@ -99,18 +99,6 @@ func TestPin_OfOneWhoLivesElsewhere(t *testing.T) {
 	}
 }
 
-// A login that is decided while its user is pinned goes where the pin says.
-func TestPin_OfOneWhoJustLogsIn(t *testing.T) {
-	a := runSite(t, quick)
-	ctx := t.Context()
-	if _, err := a.Pin(ctx, control.UserOrder{User: "alice", Host: "127.0.0.3"}); err != nil {
-		t.Fatal(err)
-	}
-	if winner, err := a.store.Claim(ctx, affinity.Key{Name: "alice"}, "", "127.0.0.2"); winner != "127.0.0.3" || err != nil {
-		t.Errorf("the login went to %s, %v", winner, err)
-	}
-}
-
 // Undo asks what a move asks before it kicks anybody.
 func TestUndo_Refused(t *testing.T) {
 	a := runSite(t, quick)
