@@ -65,6 +65,9 @@ func newApp(cfg *config.Config, source string, load func() (*config.Config, erro
 	}
 	if m, ok := p.store.(*affinity.Memory); ok && cfg.Affinity.Mode != "off" {
 		p.state.keep(cfg.StateDir, m, logs.log)
+		if err := p.state.moves.Redo(context.Background()); err != nil {
+			return nil, err
+		}
 	}
 	a := &app{
 		parts: p,

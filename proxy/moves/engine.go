@@ -386,6 +386,35 @@ func (e *Engine) Back(ctx context.Context, id string) (Order, Move, error) {
 	return o, m, nil
 }
 
+// justDone is how long before a start a move may have been done for Redo.
+const justDone = time.Minute
+
+// Redo assigns the keys of moves that were done just before a start, where the
+// store says that they are where they were: what it keeps may be a moment older
+// than the moves. Call it before logins are answered.
+func (e *Engine) Redo(ctx context.Context) error {
+	last := map[affinity.Key]Move{}
+	e.mu.Lock()
+	for _, m := range e.moves {
+		if old, seen := last[m.Key]; !seen || m.Changed.After(old.Changed) {
+			last[m.Key] = m
+		}
+	}
+	e.mu.Unlock()
+	var errs []error
+	for key, m := range last {
+		if m.State != Done || m.From == "" || time.Since(m.Changed) > justDone {
+			continue
+		}
+		a, err := e.opt.Store.Get(ctx, key)
+		if err == nil && a.Host == m.From {
+			err = e.opt.Store.Set(ctx, key, m.To)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // Run makes moves until ctx ends, and returns when all that it started has stopped.
 // Those on their way then go on after a restart, from their beginning.
 func (e *Engine) Run(ctx context.Context) {

@@ -522,3 +522,42 @@ func TestMove_LateLogin(t *testing.T) {
 		})
 	}
 }
+
+// A kill in the moment after a switch, which the store's files do not have yet: the
+// move is done all the same.
+func TestRedo(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			alice, bob := s.put(t, "alice", "mail1"), s.put(t, "bob", "mail1")
+			e := s.open(t)
+			stop := run(t, e)
+			for _, o := range []Order{order(alice, "mail2"), order(bob, "mail2")} {
+				m, err := e.Start(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m, err = e.Wait(t.Context(), m.ID); err != nil || m.State != Done {
+					t.Fatalf("%+v, %v", m, err)
+				}
+			}
+			stop()
+			s.put(t, "alice", "mail1") // as the files have it
+			s.put(t, "bob", "mail3")   // he went on since
+			want := "mail2"
+			if late {
+				time.Sleep(justDone + time.Second)
+				want = "mail1"
+			}
+			if err := s.open(t).Redo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if at := s.at(t, alice); at != want {
+				t.Errorf("late %t: alice is on %s, want %s", late, at, want)
+			}
+			if at := s.at(t, bob); at != "mail3" {
+				t.Errorf("bob is on %s", at)
+			}
+		})
+	}
+}
