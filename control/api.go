@@ -86,6 +86,7 @@ type Status struct {
 	Ready       bool      `json:"ready"`
 	Policy      []string  `json:"policy"`
 	Assignments int       `json:"assignments"`
+	Store       string    `json:"store"` // memory, here or away: a shared one
 	Listeners   []string  `json:"listeners"`
 	Panics      []Panic   `json:"panics,omitempty"`
 	Backends    []Backend `json:"backends"`

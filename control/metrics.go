@@ -42,6 +42,7 @@ type Metrics struct {
 // Gauges are asked when the metrics are read.
 type Gauges struct {
 	Assignments func() int
+	StoreUp     func() bool // nil: no store is shared
 }
 
 // NewMetrics makes the metrics of a process of that version.
@@ -97,6 +98,16 @@ func NewMetrics(version string, g Gauges) *Metrics {
 			Name: "usher_assignments", Help: "Assignments of users to hosts that are kept.",
 		}, func() float64 { return float64(g.Assignments()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if g.StoreUp != nil {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "usher_store_up", Help: "1: the shared store answers; 0: it is away.",
+		}, func() float64 {
+			if g.StoreUp() {
+				return 1
+			}
+			return 0
+		}))
+	}
 	for _, kind := range []string{"error", "budget", "timeout", "result"} {
 		m.faults.WithLabelValues(kind)
 	}

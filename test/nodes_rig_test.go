@@ -19,6 +19,7 @@ var nodeHosts = []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"}
 // nodes are three ushers that share a Redis. nginx' requests come at each.
 type nodes struct {
 	redis    *servers.Redis
+	gate     *servers.Gate // between the last and the Redis
 	ushers   [3]*servers.Usher
 	auth     [3]string // URLs
 	client   http.Client
@@ -28,9 +29,8 @@ type nodes struct {
 	dead     atomic.Bool // node 0 is: logins there fail
 }
 
-// startNodes runs them; more is YAML at the end of their configurations, and affinity
-// more keys of that.
-func startNodes(t *testing.T, affinity, more string) *nodes {
+// startNodes runs them.
+func startNodes(t *testing.T) *nodes {
 	t.Helper()
 	n := &nodes{redis: servers.StartRedis(t, servers.RedisOptions{}), backends: map[string]net.Listener{}}
 	n.client = http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50}}
@@ -41,20 +41,25 @@ func startNodes(t *testing.T, affinity, more string) *nodes {
 		n.serve(t, host)
 		inventory += fmt.Sprintf("    - {protocol: imap, host: %s, port: %d}\n", host, n.port)
 	}
+	n.gate = servers.StartGate(t, "127.0.0.1", n.redis.Addr, nil)
 	for i := range n.ushers {
+		store := n.redis.Addr
+		if i == 2 {
+			store = n.gate.Addr
+		}
 		addr := servers.Addr(t, fmt.Sprintf("127.0.0.%d", 11+i))
 		n.auth[i] = "http://" + addr + "/auth"
 		n.yaml[i] = fmt.Sprintf(`node: %c
 nginx: {listeners: [{address: %q, insecure: true}]}
 redis: {addresses: [%q]}
-affinity: {store: valkey, expire: 5m, kick_delay: 0s%s}
+affinity: {store: valkey, expire: 5m, kick_delay: 0s}
 backend_server_monitoring:
   interval: 500ms
   retry: 200ms
   fall: 1
   panic_threshold: 100
   backend_servers:
-%s%s`, 'a'+i, addr, n.redis.Addr, affinity, inventory, more)
+%s`, 'a'+i, addr, store, inventory)
 	}
 	together(func() { n.ushers[0] = servers.StartUsher(t, n.yaml[0]) }, func() { n.ushers[1] = servers.StartUsher(t, n.yaml[1]) }, func() { n.ushers[2] = servers.StartUsher(t, n.yaml[2]) })
 	n.eventually(t, "all nodes see each other", func() bool {
@@ -157,7 +162,7 @@ func (n *nodes) run(t *testing.T, i, want int, args ...string) string {
 	return out + errs
 }
 
-// away and here wait until all nodes say so of the store; from are lengths of logs.
+// logs are the lengths of the nodes' logs.
 func (n *nodes) logs() (from [3]int) {
 	for i, u := range n.ushers {
 		from[i] = u.Log.Len()
@@ -165,6 +170,7 @@ func (n *nodes) logs() (from [3]int) {
 	return from
 }
 
+// says waits until all nodes say of the store that it is away, or here.
 func (n *nodes) says(t *testing.T, from [3]int, state string) {
 	t.Helper()
 	for i, u := range n.ushers {

@@ -10,13 +10,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"usher/test/servers"
 )
 
 // Logins of random users at three nodes at the same time, while the store is stopped,
 // killed and comes back empty: a user is never on two hosts.
 func TestNodes_OneHost(t *testing.T) {
 	t.Parallel()
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	var mu sync.Mutex
 	at := map[string]string{}
 	var routed, later atomic.Int32
@@ -88,7 +90,7 @@ func TestNodes_OneHost(t *testing.T) {
 // other.
 func TestNodes_Orders(t *testing.T) {
 	t.Parallel()
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	var list []struct {
 		Name, Version string
 		Ready, Self   bool
@@ -147,7 +149,7 @@ func TestNodes_Orders(t *testing.T) {
 // While one node moves a user he waits at all of them.
 func TestNodes_MoveHoldsEverywhere(t *testing.T) {
 	t.Parallel()
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	host := n.oneHost(t, "alice@example.org")
 	to := n.other(host)
 	moved := make(chan struct{})
@@ -175,7 +177,7 @@ func TestNodes_MoveHoldsEverywhere(t *testing.T) {
 func TestNodes_StoreAway(t *testing.T) {
 	t.Parallel()
 	whole := t
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	alice := n.oneHost(t, "alice@example.org")
 	moved := n.other(n.oneHost(t, "moved@example.org"))
 	n.run(t, 0, 0, "move", "--force", "moved@example.org", moved)
@@ -257,7 +259,7 @@ func hostsOf(hosts [3]string) func(yield func(string) bool) {
 // the store comes.
 func TestNodes_StartAlone(t *testing.T) {
 	t.Parallel()
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	alice := n.oneHost(t, "alice@example.org")
 	n.ushers[2].Stop()
 	n.redis.Freeze(t)
@@ -277,10 +279,51 @@ func TestNodes_StartAlone(t *testing.T) {
 	n.eventually(t, "the new node serves", func() bool { return n.login(t, 2, "alice@example.org") == alice })
 }
 
+// A node alone can't reach the store: who is known stays where he is, at that node and
+// at the others, and so he does when it is back.
+func TestNodes_CutOff(t *testing.T) {
+	t.Parallel()
+	n := startNodes(t)
+	alice := n.oneHost(t, "alice@example.org")
+	time.Sleep(time.Second)
+	from := n.logs()
+	n.gate.Set(servers.GateSilent)
+	n.gate.Cut()
+	n.ushers[2].Logged(t, from[2], "that the store is away", func(line string) bool { return strings.Contains(line, `"away"`) })
+	n.eventually(t, "the others do without it", func() bool { return strings.Count(n.run(t, 0, 0, "nodes"), " ready ") == 2 })
+	var users []string
+	hosts := map[string]string{"alice@example.org": alice}
+	for i := range 20 {
+		users = append(users, fmt.Sprintf("new%d@example.org", i))
+	}
+	for i, user := range users {
+		hosts[user] = n.login(t, 2*(i%2), user) // here, or there
+	}
+	for user, host := range hosts {
+		if got := n.oneHost(t, user); got != host {
+			t.Errorf("%s is on %s, was on %q", user, got, host)
+		}
+	}
+	if out := n.run(t, 2, 0, "status"); !strings.Contains(out, "the shared store is AWAY") {
+		t.Errorf("status:\n%s", out)
+	}
+	if metrics := n.ushers[2].Get(t, "/metrics"); !strings.Contains(metrics, "\nusher_store_up 0\n") {
+		t.Error("metrics: usher_store_up is not 0")
+	}
+	n.gate.Set(servers.GateOpen)
+	n.gate.Cut()
+	n.eventually(t, "it is back", func() bool { return strings.Count(n.run(t, 0, 0, "nodes"), " ready ") == 3 })
+	for user, host := range hosts {
+		if got := n.oneHost(t, user); got != host {
+			t.Errorf("%s is on %s, was on %q", user, got, host)
+		}
+	}
+}
+
 // A change of the store needs a restart.
 func TestNodes_Reload(t *testing.T) {
 	t.Parallel()
-	n := startNodes(t, "", "")
+	n := startNodes(t)
 	for old, next := range map[string]string{"store: valkey": "store: memory", "node: a": "node: z", "redis: {": "redis: {db: 3, "} {
 		n.ushers[0].Reconfigure(t, strings.Replace(n.yaml[0], old, next, 1))
 		if out := n.run(t, 0, 1, "reload"); !strings.Contains(out, "expected a restart") {

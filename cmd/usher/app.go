@@ -556,7 +556,7 @@ func (a *app) Status() control.Status {
 	g := a.gen.Load()
 	st := control.Status{
 		Version: version(), Node: nodeName(g.cfg), Started: a.started, Config: a.source, LoadedAt: g.loadedAt,
-		Ready: g.monitor.Ready(), Policy: g.policies, Assignments: a.store.Len(),
+		Ready: g.monitor.Ready(), Policy: g.policies, Assignments: a.store.Len(), Store: a.cluster.state(),
 	}
 	a.mu.Lock()
 	for _, s := range a.serving {

@@ -139,6 +139,17 @@ func digest(cfg *config.Config, v *proxy.View) string {
 // line never fails: a hash takes all.
 func line(h hash.Hash, words ...string) { _, _ = fmt.Fprintf(h, "%q\n", words) }
 
+// state says of the store, for control: memory where c is nil, here or away.
+func (c *cluster) state() string {
+	switch {
+	case c == nil:
+		return "memory"
+	case c.db.Away():
+		return "away"
+	}
+	return "here"
+}
+
 // nodes lists those that live, for control.
 func (c *cluster) nodes() []control.Node {
 	out := []control.Node{}

@@ -109,6 +109,9 @@ func printStatus(w io.Writer, s *control.Status, now time.Time) error {
 	}
 	fmt.Fprintf(&b, "usher %s on %s, up %s, %s\n", s.Version, s.Node, ago(now.Sub(s.Started)), ready)
 	fmt.Fprintf(&b, "config %s, loaded %s ago\npolicy %s\nassignments %d\n", s.Config, ago(now.Sub(s.LoadedAt)), strings.Join(s.Policy, ", "), s.Assignments)
+	if s.Store == "away" {
+		b.WriteString("the shared store is AWAY: known users go on, new ones only where the hosts are as all nodes saw them last, orders are refused\n")
+	}
 	for _, l := range s.Listeners {
 		fmt.Fprintf(&b, "listener %s\n", l)
 	}

@@ -93,7 +93,11 @@ func openParts(cfg *config.Config, log *zap.Logger) (parts, error) {
 	if err != nil {
 		return parts{}, err
 	}
-	metrics := control.NewMetrics(version(), control.Gauges{Assignments: store.Len})
+	gauges := control.Gauges{Assignments: store.Len}
+	if c != nil {
+		gauges.StoreUp = func() bool { return !c.db.Away() }
+	}
+	metrics := control.NewMetrics(version(), gauges)
 	return parts{
 		log: log, metrics: metrics, store: store, cluster: c, state: st, keys: proxy.NewKeyIndex(), workers: passdb.NewWorkers(),
 		policy: newPolicyParts(log, metrics.Registerer()),

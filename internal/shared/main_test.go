@@ -13,8 +13,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A Cluster's client looks at its nodes a second after it was closed, once.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"))
+	// What a Cluster's client does some seconds after it was closed, once.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*clusterClient)._refresh.func2"))
 }
 
 // node opens the store as a node, runs it until the test ends, and waits until it is

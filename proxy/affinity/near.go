@@ -22,10 +22,14 @@ type near struct {
 
 type nearShard struct {
 	sync.RWMutex
-	m    map[string]known
-	told uint64 // changes that were told of its keys
-	_    [16]byte
+	m      map[string]known
+	told   uint64            // changes that were told of its names
+	recent map[string]uint64 // told as of the last change of a name
+	floor  uint64            // told as recent was emptied
 }
+
+// maxRecent bounds nearShard.recent.
+const maxRecent = 256
 
 // A known assignment.
 type known struct {
@@ -47,13 +51,13 @@ const (
 )
 
 // echoTime is how long after a write, in ms, its echo may come.
-const echoTime = 50
+const echoTime = 250
 
 func newNear(most int) *near {
 	n := &near{seed: maphash.MakeSeed(), start: time.Now()}
 	n.most.Store(int64(most))
 	for i := range n.shard {
-		n.shard[i].m = map[string]known{}
+		n.shard[i].m, n.shard[i].recent = map[string]known{}, map[string]uint64{}
 	}
 	return n
 }
@@ -77,8 +81,7 @@ func (n *near) get(key Key) (k known, host string, ok bool) {
 	return k, n.hosts.name(k.host), true
 }
 
-// told returns how many changes were told of keys like this one: who reads compares
-// it before and after.
+// told returns a number that nearShard.changed compares with what is told later.
 func (n *near) told(name string) uint64 {
 	s := n.shardOf(name)
 	s.RLock()
@@ -92,9 +95,14 @@ func (n *near) tell(name string) {
 	s.Lock()
 	defer s.Unlock()
 	s.told++
+	if len(s.recent) >= maxRecent {
+		clear(s.recent)
+		s.floor = s.told
+	}
+	s.recent[name] = s.told
 	n.each(name, func(key string) {
 		if k, ok := s.m[key]; ok {
-			if k.doubt == noDoubt && k.echo > n.now() {
+			if k.doubt != doubted && k.echo > n.now() {
 				k.doubt, k.echo = echoed, 0
 			} else {
 				k.doubt = doubted
@@ -102,6 +110,12 @@ func (n *near) tell(name string) {
 			s.m[key] = k
 		}
 	})
+}
+
+// changed reports whether somebody may have changed what is known of a name since told
+// was that. The caller holds s.
+func (s *nearShard) changed(name string, told uint64) bool {
+	return s.floor > told || s.recent[name] > told
 }
 
 // each calls f with the map keys that a name may have.
@@ -113,8 +127,8 @@ func (n *near) each(name string, f func(key string)) {
 }
 
 // take makes live what is known of a name, as it was read when told and gen were
-// these. What is dirty and was not found stays.
-func (n *near) take(name string, live []Assignment, expires []int64, told, gen uint64) {
+// these. What is dirty and was not found stays. It reports whether that is in doubt.
+func (n *near) take(name string, live []Assignment, expires []int64, told, gen uint64) bool {
 	s := n.shardOf(name)
 	for _, a := range live {
 		if a.Key.Tag != "" {
@@ -124,7 +138,7 @@ func (n *near) take(name string, live []Assignment, expires []int64, told, gen u
 	s.Lock()
 	defer s.Unlock()
 	was := noDoubt
-	if s.told != told {
+	if s.changed(name, told) {
 		was = doubted
 	}
 	n.each(name, func(key string) {
@@ -135,17 +149,23 @@ func (n *near) take(name string, live []Assignment, expires []int64, told, gen u
 	for i, a := range live {
 		n.put(s, mapKey(a.Key), known{host: n.hosts.id(a.Host), doubt: was, gen: gen, expires: expires[i]})
 	}
+	return was != noDoubt
 }
 
-// set makes k what is known of a key.
-func (n *near) set(key Key, host string, k known) {
+// claim makes host what is known of a key, for the store to be told.
+func (n *near) claim(key Key, host string, expires int64) {
 	if key.Tag != "" {
 		n.tags.id(key.Tag)
 	}
-	k.host = n.hosts.id(host)
+	id := n.hosts.id(host)
 	s := n.shardOf(key.Name)
 	s.Lock()
 	defer s.Unlock()
+	k := s.m[mapKey(key)]
+	if k.expires <= n.now() {
+		k = known{}
+	}
+	k.host, k.dirty, k.expires = id, true, expires
 	n.put(s, mapKey(key), k)
 }
 
@@ -153,15 +173,31 @@ func (n *near) set(key Key, host string, k known) {
 // were these before. It reports whether it has to be read again.
 func (n *near) wrote(key Key, host string, expires int64, told, gen uint64) (again bool) {
 	k := known{gen: gen, expires: expires, echo: n.now() + echoTime}
-	switch n.told(key.Name) - told {
-	case 0:
-	case 1:
-		k.doubt, k.echo = echoed, 0
-	default:
-		k.doubt = doubted
+	if key.Tag != "" {
+		n.tags.id(key.Tag)
 	}
-	n.set(key, host, k)
+	k.host = n.hosts.id(host)
+	s := n.shardOf(key.Name)
+	s.Lock()
+	defer s.Unlock()
+	if s.changed(key.Name, told) {
+		k.doubt, k.echo = echoed, 0
+	}
+	n.put(s, mapKey(key), k)
 	return k.doubt != noDoubt
+}
+
+// expect says that this node is about to write what is known of a name.
+func (n *near) expect(name string) {
+	s := n.shardOf(name)
+	s.Lock()
+	defer s.Unlock()
+	n.each(name, func(key string) {
+		if k, ok := s.m[key]; ok && k.doubt != doubted {
+			k.echo = n.now() + echoTime
+			s.m[key] = k
+		}
+	})
 }
 
 // put needs s locked.
@@ -248,7 +284,7 @@ func (n *near) learn(a Assignment, expires int64, tolds *[shards]uint64, gen uin
 	s, key := &n.shard[i], mapKey(a.Key)
 	s.Lock()
 	defer s.Unlock()
-	if s.told != tolds[i] {
+	if s.changed(a.Key.Name, tolds[i]) {
 		return false
 	}
 	if k, ok := s.m[key]; !ok || k.gen != gen {

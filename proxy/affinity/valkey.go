@@ -196,7 +196,9 @@ func (v *Valkey) lookAll(ctx context.Context, names []string) ([][]Assignment, e
 			out[i] = append(out[i], Assignment{Key: Key{tag, name}, Host: host})
 			expires = append(expires, asked+left)
 		}
-		v.near.take(name, out[i], expires, told[i], gen)
+		if v.near.take(name, out[i], expires, told[i], gen) {
+			v.reread(name)
+		}
 	}
 	return out, nil
 }
@@ -245,7 +247,7 @@ func (v *Valkey) claimAlone(key Key, seen, host string, why error) (string, erro
 	case !ok && !v.mayHash(key, host), ok && was != host && !v.opt.Hash(key, host):
 		return "", why
 	}
-	v.near.set(key, host, known{gen: k.gen, dirty: true, expires: v.near.now() + v.life()})
+	v.near.claim(key, host, v.near.now()+v.life())
 	return host, nil
 }
 
@@ -301,9 +303,16 @@ func (v *Valkey) Refresh(ctx context.Context, name string) error {
 	return err
 }
 
-// Get implements Store.
+// Get implements Store. While the store is away the names of users are not known.
 func (v *Valkey) Get(ctx context.Context, key Key) (Assignment, error) {
 	m, err := v.db.Eval(ctx, getScript, v.call(key.Name, key.Tag))
+	if k, host, ok := v.near.get(key); errors.Is(err, ErrAway) && v.copy.Load() && k.doubt != doubted {
+		if !ok {
+			return Assignment{}, nil
+		}
+		left := time.Duration(k.expires-v.near.now()) * time.Millisecond
+		return Assignment{Key: key, Host: host, Expires: time.Now().Add(left)}, nil
+	}
 	if err != nil {
 		return Assignment{}, err
 	}

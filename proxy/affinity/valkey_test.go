@@ -301,6 +301,9 @@ func TestValkey_Away(t *testing.T) {
 	if err := v.Set(ctx, Key{Name: "known"}, "other"); !errors.Is(err, ErrAway) {
 		t.Errorf("a move: %v", err)
 	}
+	if got, err := v.Get(ctx, Key{Name: "known"}); err != nil || got.Host != "hashed" {
+		t.Errorf("get: %+v, %v", got, err)
+	}
 	if err := v.Refresh(ctx, "known"); err != nil {
 		t.Errorf("refresh: %v", err)
 	}
@@ -430,7 +433,8 @@ func TestValkey_Copy(t *testing.T) {
 func TestValkey_Kinds(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) {
 		var o shared.Options
-		for _, r := range servers.StartRedisCluster(t) {
+		parts := servers.StartRedisCluster(t)
+		for _, r := range parts {
 			o.Addresses = append(o.Addresses, r.Addr)
 		}
 		a := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
@@ -454,6 +458,15 @@ func TestValkey_Kinds(t *testing.T) {
 		n := 0
 		if err := b.Each(t.Context(), "mail3", func(Assignment) bool { n++; return true }); err != nil || n != 100 {
 			t.Errorf("%d are on mail3, %v", n, err)
+		}
+		// A part of the Cluster dies: nobody who is known notices, whatever the part.
+		eventually(t, "all changes are read", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.rereads) == 0 })
+		parts[1].Kill()
+		for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(10 * time.Millisecond) {
+			for i := range 100 {
+				lookedUp(t, b, fmt.Sprint("u", i), "mail3")
+				claimed(t, b, fmt.Sprint("u", i), "mail3", "mail3", "mail3")
+			}
 		}
 	})
 	t.Run("sentinel", func(t *testing.T) {

@@ -106,6 +106,7 @@ func (v *Valkey) write(ctx context.Context) {
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(touches)), workBatch) {
 		calls := make([]shared.Call, len(keys))
 		for i, k := range keys {
+			v.near.expect(k.Name)
 			calls[i] = v.call(k.Name, k.Tag, touches[k], life)
 		}
 		if _, err := v.db.EvalAll(ctx, touchScript, calls); err != nil {
@@ -117,6 +118,7 @@ func (v *Valkey) write(ctx context.Context) {
 	for names := range slices.Chunk(slices.Collect(maps.Keys(refreshes)), workBatch) {
 		calls := make([]shared.Call, len(names))
 		for i, name := range names {
+			v.near.expect(name)
 			calls[i] = v.call(name, life)
 		}
 		if _, err := v.db.EvalAll(ctx, refreshScript, calls); err != nil {
@@ -285,6 +287,7 @@ func (v *Valkey) restore(ctx context.Context, keys []string, list []known) (gone
 	for i, text := range keys {
 		name, tag, _ := strings.Cut(text, "\x00")
 		at[i], tells[i] = Key{tag, name}, v.near.told(name)
+		v.near.expect(name)
 		calls[i] = v.call(name, tag, v.near.hosts.name(list[i].host), strconv.FormatInt(max(list[i].expires-asked, 1), 10))
 	}
 	answers, err := v.db.EvalAll(ctx, restoreScript, calls)

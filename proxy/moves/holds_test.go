@@ -138,3 +138,27 @@ func TestEngine_Holds(t *testing.T) {
 		t.Errorf("a move while the store is away: %v", err)
 	}
 }
+
+// The holds of a node that is gone for long are ended by those that are there.
+func TestSharedHolds_Orphans(t *testing.T) {
+	db, err := shared.Open(shared.Options{Addresses: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewSharedHolds(db, "a", zap.NewNop())
+	kept := affinity.Key{Name: "kept"}
+	h.Keep([]affinity.Key{kept})
+	rows := map[string]string{
+		field(kept): "a", field(affinity.Key{Name: "x"}): "gone", field(affinity.Key{Name: "y"}): "there", field(affinity.Key{Name: "z"}): "a",
+	}
+	got := map[string]bool{}
+	for _, r := range h.pending(rows, func(node string) bool { return node == "gone" }) {
+		if r.Value != nil {
+			t.Errorf("%q becomes %q", r.Field, *r.Value)
+		}
+		got[keyOf(r.Field).Name] = true
+	}
+	if len(got) != 2 || !got["x"] || !got["z"] {
+		t.Errorf("released are %v, want x of the node that is gone, and z, which is not moved any more", got)
+	}
+}

@@ -75,6 +75,15 @@ func (g *Gate) Set(m GateMode) {
 	g.mode = m
 }
 
+// Cut ends the connections that are there.
+func (g *Gate) Cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		_ = c.Close()
+	}
+}
+
 // Show changes the certificate for connections that come from now on.
 func (g *Gate) Show(cert *Certificate) {
 	g.mu.Lock()
