@@ -24,7 +24,7 @@ func TestDigest(t *testing.T) {
 	drained := entry("mail2", 100)
 	drained.Admin = proxy.AdminDrain
 	tagged := entry("mail2", 100)
-	tagged.Server.Tags = []string{"a"}
+	tagged.Tags = []string{"a"}
 	byDomain := config.Default()
 	byDomain.Affinity.Key = "domain"
 	for name, got := range map[string]string{
