@@ -218,6 +218,7 @@ func (v *Valkey) Claim(ctx context.Context, key Key, seen, host string) (string,
 		may = "0"
 	}
 	told, gen, asked := v.near.told(key.Name), v.db.Generation(), v.near.now()
+	v.near.expect(key.Name)
 	m, err := v.db.Eval(ctx, claimScript, v.call(key.Name, key.Tag, seen, host, strconv.FormatInt(v.life(), 10), may))
 	if errors.Is(err, ErrAway) {
 		return v.claimAlone(key, seen, host, err)
@@ -334,6 +335,7 @@ func (v *Valkey) Get(ctx context.Context, key Key) (Assignment, error) {
 func (v *Valkey) Set(ctx context.Context, key Key, host string) error {
 	told, gen := v.near.told(key.Name), v.db.Generation()
 	life, asked := v.life(), v.near.now()
+	v.near.expect(key.Name)
 	if _, err := v.db.Eval(ctx, setScript, v.call(key.Name, key.Tag, host, strconv.FormatInt(life, 10))); err != nil {
 		return err
 	}

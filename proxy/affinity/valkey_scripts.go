@@ -87,12 +87,12 @@ return 1
 `)
 	// restoreScript records what a node knew while the store was away, where the
 	// store has no other host by now: ARGV tag, host, ms to live. It returns the
-	// host and the ms that it lives. Where the store knows as much it writes nothing,
-	// of which all nodes would be told.
+	// host and the ms that it lives. Where the store knows as much, but for a
+	// second, it writes nothing: all nodes would be told.
 	restoreScript = shared.NewScript(common + `
 local h, e, alive = of(ARGV[3])
 local expires = now + tonumber(ARGV[5])
-if alive and (h ~= ARGV[4] or e >= expires) then return {h, e - now} end
+if alive and (h ~= ARGV[4] or e + 1000 > expires) then return {h, e - now} end
 put(ARGV[3], ARGV[4], expires)
 return {ARGV[4], expires - now}
 `)
