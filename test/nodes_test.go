@@ -91,29 +91,29 @@ func TestNodes_OneHost(t *testing.T) {
 func TestNodes_Orders(t *testing.T) {
 	t.Parallel()
 	n := startNodes(t)
-	var list []struct {
-		Name, Version string
-		Ready, Self   bool
-	}
-	if err := json.Unmarshal([]byte(n.run(t, 1, 0, "nodes", "--json")), &list); err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, l := range list {
-		names = append(names, fmt.Sprintln(l.Name, l.Ready, l.Self))
-		if l.Version == "" {
-			t.Errorf("node %s has no version", l.Name)
+	n.eventually(t, "every node knows of all, ready", func() bool {
+		var list []struct {
+			Name, Version string
+			Ready, Self   bool
 		}
-	}
-	if want := []string{"a true false\n", "b true true\n", "c true false\n"}; !slices.Equal(names, want) {
-		t.Errorf("nodes %q, want %q", names, want)
-	}
+		if err := json.Unmarshal([]byte(n.run(t, 1, 0, "nodes", "--json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, l := range list {
+			names = append(names, fmt.Sprintln(l.Name, l.Ready, l.Self))
+			if l.Version == "" {
+				t.Errorf("node %s has no version", l.Name)
+			}
+		}
+		return slices.Equal(names, []string{"a true false\n", "b true true\n", "c true false\n"})
+	})
 
 	within := func(what string, ok func() bool) {
 		t.Helper()
 		began := time.Now()
 		n.eventually(t, what, ok)
-		if took := time.Since(began); took > 2*time.Second { // a second, and the time that this takes
+		if took := time.Since(began); took > 5*time.Second { // a second, and the time that this takes on a busy machine
 			t.Errorf("%s after %s", what, took)
 		}
 	}
