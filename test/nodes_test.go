@@ -50,6 +50,8 @@ func TestNodes_OneHost(t *testing.T) {
 			}
 		})
 	}
+	halt := sync.OnceFunc(func() { close(stop); load.Wait() })
+	defer halt()
 	phase := func(name string, d time.Duration) {
 		r, l := routed.Load(), later.Load()
 		time.Sleep(d)
@@ -65,8 +67,10 @@ func TestNodes_OneHost(t *testing.T) {
 	for range 2 {
 		n.redis.Freeze(t)
 		phase("the store is silent", 2*time.Second)
+		from := n.logs()
 		n.redis.Thaw()
 		phase("it answers again", 2*time.Second)
+		n.says(t, from, "here")
 	}
 	n.kill(t)
 	phase("the store is dead", 3*time.Second)
@@ -77,8 +81,7 @@ func TestNodes_OneHost(t *testing.T) {
 	n.ushers[0].Restart(t)
 	n.dead.Store(false)
 	phase("a node is new", 2*time.Second)
-	close(stop)
-	load.Wait()
+	halt()
 	for user, host := range at {
 		if got := n.oneHost(t, user); got != host {
 			t.Errorf("%s was on %s, and is on %s", user, host, got)
