@@ -32,7 +32,7 @@ function nauthilus_call_filter(request)
   elseif order == "slow" then
     print("slow login begins")
     local start = os.time()
-    while os.time() < start + 2 do end
+    while os.time() < start + 3 do end
     order = "two"
   end
   if hosts[order] then
