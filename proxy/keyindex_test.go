@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,30 @@ func TestRefresh_PolicyKey(t *testing.T) {
 		}
 	})
 }
+
+// A store that is away for a moment makes no session's key forgotten.
+func TestRefresh_StoreAway(t *testing.T) {
+	keys := NewKeyIndex()
+	keys.Learn("alice", affinity.Key{Name: "family"})
+	p, err := New(Options{
+		Verifier: fakeVerifier(nil), Director: fakeDirector(nil), Backends: fakeBackends{}, Names: fakeNames{}, Recorder: &recorder{},
+		Assignments: unseen{}, Affinity: AffinityPolicy, KeyScope: affinity.ByUser, Keys: keys,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Refresh(t.Context(), "alice"); err == nil {
+		t.Error("the store is away, and nobody is told")
+	}
+	if _, ok := keys.of("alice"); !ok {
+		t.Error("the key of the session is forgotten")
+	}
+}
+
+// unseen is a store that takes refreshes and can't look up.
+type unseen struct{ brokenStore }
+
+func (unseen) Refresh(context.Context, string) error { return nil }
 
 func TestKeyIndex_Bounded(t *testing.T) {
 	x := NewKeyIndex()

@@ -93,9 +93,13 @@ func (p *Pipeline) Refresh(ctx context.Context, user string) error {
 	if !made || err != nil {
 		return err
 	}
-	if host, err := p.opt.Assignments.Lookup(ctx, key); err != nil || host == "" {
-		p.opt.Keys.forget(name)
+	host, err := p.opt.Assignments.Lookup(ctx, key)
+	if err != nil {
 		return err
+	}
+	if host == "" {
+		p.opt.Keys.forget(name)
+		return nil
 	}
 	return p.opt.Assignments.Refresh(ctx, key.Name)
 }

@@ -115,18 +115,37 @@ func (a *app) Run(ctx context.Context, cfg *config.Config, ready func()) (err er
 // learnKeys finds the keys that policies made for users among the assignments that
 // were kept: of those the name is no user's.
 func (a *app) learnKeys(ctx context.Context, cfg *config.Config) {
-	err := a.store.Each(ctx, "", func(as affinity.Assignment) bool {
+	learn := func(as affinity.Assignment) bool {
 		for _, user := range as.Users {
 			if affinity.KeyName(user, cfg.Dovecot.MasterUserSeparator, affinity.Scope(cfg.Affinity.Key)) != as.Key.Name {
 				a.keys.Learn(affinity.OrderName(user, cfg.Dovecot.MasterUserSeparator), as.Key)
 			}
 		}
 		return true
-	})
+	}
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.db.Reached():
+		case <-ctx.Done():
+			return
+		}
+	}
+	err := a.store.Each(ctx, "", learn)
+	for errors.Is(err, affinity.ErrAway) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(learnAgain):
+		}
+		err = a.store.Each(ctx, "", learn)
+	}
 	if err != nil && ctx.Err() == nil {
 		a.log.Error("keys of policies", zap.Error(err))
 	}
 }
+
+// learnAgain is after how long a store that is away is asked for keys again.
+const learnAgain = time.Second
 
 // apply makes cfg the one that stands: builds a generation, opens what is new,
 // swaps, closes what is gone. When anything of it fails nothing has changed.

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -54,7 +55,7 @@ type DB struct {
 	once    sync.Once
 	reached chan struct{} // closed when the store was here once
 	doubled bool          // another node has this one's name
-	joins   bool          // the first beat has found a store that others use
+	joins   bool          // the first beat has found a store that others have used for long
 	failed  chan struct{} // capacity 1: a call failed
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -91,12 +92,12 @@ func Open(o Options) (*DB, error) {
 // and messages, so that they come in the order in which the server made them.
 func (db *DB) configure() {
 	o := &db.opt
-	var pairs []string
+	var secrets []string
 	reveal := func(s Secret) string {
 		if s == nil || s.IsEmpty() {
 			return ""
 		}
-		pairs = append(pairs, s.Reveal(), "********")
+		secrets = append(secrets, s.Reveal())
 		return s.Reveal()
 	}
 	db.copt = valkey.ClientOption{
@@ -127,6 +128,11 @@ func (db *DB) configure() {
 		db.copt.ShuffleInit = true
 	default:
 		db.copt.ForceSingleClient = true
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // one may begin with another
+	var pairs []string
+	for _, s := range secrets {
+		pairs = append(pairs, s, "********")
 	}
 	db.stars = strings.NewReplacer(pairs...)
 }
@@ -380,6 +386,9 @@ func (db *DB) Run(ctx context.Context) {
 		pause := t.C
 		var again *time.Timer
 		if err != nil && ctx.Err() == nil {
+			if !errors.Is(err, ErrAway) { // it answers, and refuses what nodes need
+				err = fmt.Errorf("%w: %w", ErrAway, err)
+			}
 			_ = db.trip(err)
 			again = time.NewTimer(beat / 2)
 			pause = again.C

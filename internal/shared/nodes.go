@@ -27,7 +27,7 @@ func (db *DB) LastBeat() time.Time { return db.start.Add(time.Duration(db.beaten
 
 // The keys of nodes and tables are in one slot of a Cluster.
 const (
-	idKey      = "{s}id"      // string: names the store's content
+	idKey      = "{s}id"      // string: names the store's content, "-", and since when, ms since 1970
 	seenKey    = "{s}seen"    // sorted set: node, when it is to be forgotten
 	nodesKey   = "{s}nodes"   // hash: node, which process it is, a space, what it says of itself
 	versionKey = "{s}version" // hash: table, its version
@@ -43,7 +43,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local id = redis.call('GET', KEYS[1])
 if not id then
-  id = ARGV[1]
+  id = ARGV[1] .. string.format('-%d', now)
   redis.call('SET', KEYS[1], id)
 end
 local before = redis.call('HGET', KEYS[3], ARGV[2]) or ''
@@ -92,7 +92,7 @@ func (db *DB) beatOnce(ctx context.Context) error {
 	db.clock.Store(now - asked.Milliseconds())
 	db.nodes.Store(nodesOf(said, db.opt.Node))
 	db.namesake(parts[4])
-	db.joins = db.id == "" && id != db.fresh
+	db.joins = db.id == "" && time.Duration(now-began(id))*time.Millisecond > settle
 	if id != db.id {
 		if db.id != "" {
 			db.log.Warn("shared store", zap.String("state", "empty: its content is another one"))
@@ -115,13 +115,24 @@ func (db *DB) beatOnce(ctx context.Context) error {
 	return nil
 }
 
+// began is since when the content of an id has been there, in ms since 1970; 0: for
+// long.
+func began(id string) int64 {
+	_, text, _ := strings.Cut(id, "-")
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return ms
+}
+
 // repair ends an outage, if there was one: also one that no call noticed.
 func (db *DB) repair(ctx context.Context) error {
 	whole := db.whole.Swap(false)
 	if db.here.Load() && !whole {
 		return nil
 	}
-	began := time.Now()
+	start := time.Now()
 	if whole && !db.joins {
 		db.backAt.Store(int64(time.Since(db.start)))
 	}
@@ -133,9 +144,12 @@ func (db *DB) repair(ctx context.Context) error {
 			return err
 		}
 	}
+	if whole && !db.joins { // others may take as long
+		db.backAt.Store(int64(time.Since(db.start)))
+	}
 	db.once.Do(func() { close(db.reached) })
 	if !db.here.Swap(true) {
-		db.log.Info("shared store", zap.String("state", "here"), zap.Bool("reconciled_all", whole), zap.Duration("took", time.Since(began)))
+		db.log.Info("shared store", zap.String("state", "here"), zap.Bool("reconciled_all", whole), zap.Duration("took", time.Since(start)))
 	}
 	return nil
 }

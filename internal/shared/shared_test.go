@@ -95,6 +95,27 @@ func TestTable_Concurrent(t *testing.T) {
 	}
 }
 
+// A name that is no UTF-8 is the same name at other nodes, though announcements are
+// JSON.
+func TestTable_Bytes(t *testing.T) {
+	r := redis(t)
+	var a, b *Table
+	node(t, Options{Addresses: []string{r.Addr}, Node: "a"}, func(db *DB) { a = db.Table("moving") })
+	node(t, Options{Addresses: []string{r.Addr}, Node: "b"}, func(db *DB) { b = db.Table("moving") })
+	time.Sleep(beat) // announcements are listened to
+	put(t, a, "caf\xe9", "v\xff")
+	until(t, "the other has a row", func() bool { rows, _ := b.Rows(); return len(rows) > 0 })
+	if rows, _ := b.Rows(); rows["caf\xe9"] != "v\xff" {
+		t.Errorf("the other has %q", rows)
+	}
+	put(t, b, "next", "v")
+	until(t, "both have both", func() bool {
+		one, _ := a.Rows()
+		two, _ := b.Rows()
+		return len(one) == 2 && maps.Equal(one, two)
+	})
+}
+
 // A store that comes back empty gets its tables again, and refuses changes while it
 // is away.
 func TestTable_StoreLost(t *testing.T) {
@@ -143,6 +164,43 @@ func TestAway_NobodyWaits(t *testing.T) {
 	until(t, "the store is here", func() bool { return !db.Away() })
 	if _, err := db.Eval(t.Context(), NewScript("return 1"), Call{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A store that answers, but refuses what is asked of it, is away.
+func TestAway_Refused(t *testing.T) {
+	r := servers.StartRedis(t, servers.RedisOptions{More: "user usher on >right ~t:* &t:* +@all\n"})
+	db := node(t, Options{Addresses: []string{r.Addr}, Username: "usher", Password: secret("right"), Node: "a"}, nil)
+	r.Ask(t, "ACL", "SETUSER", "usher", "-@scripting")
+	until(t, "the store is away", db.Away)
+	r.Ask(t, "ACL", "SETUSER", "usher", "+@scripting")
+	until(t, "the store is here", func() bool { return !db.Away() })
+}
+
+// Who starts just after the store came back empty waits for what other nodes have to
+// tell it, whoever was the first to see it.
+func TestSettled_Start(t *testing.T) {
+	r := redis(t)
+	node(t, Options{Addresses: []string{r.Addr}, Node: "a"}, nil)
+	if b := node(t, Options{Addresses: []string{r.Addr}, Node: "b"}, nil); b.Settled() {
+		t.Error("a store that is new is settled for a node that has just come")
+	}
+	long := redis(t)
+	long.Ask(t, "SET", "t:{s}id", "X-1000")
+	if c := node(t, Options{Addresses: []string{long.Addr}, Node: "c"}, nil); !c.Settled() {
+		t.Error("a store that is old is not settled")
+	}
+}
+
+// Of an outage others may tell as long after this node has told all as it may after
+// the store came back.
+func TestSettled_AfterAll(t *testing.T) {
+	r := redis(t)
+	db := node(t, Options{Addresses: []string{r.Addr}, Node: "a"}, func(db *DB) {
+		db.OnBack(func(context.Context, bool) error { time.Sleep(2 * time.Second); return nil })
+	})
+	if since := db.since(&db.backAt); since > time.Second {
+		t.Errorf("the outage ended %s ago", since)
 	}
 }
 
@@ -277,6 +335,18 @@ func TestSecret(t *testing.T) {
 		t.Error(err)
 	}
 	good.close()
+}
+
+// Of two passwords one may begin with the other.
+func TestSecret_Prefix(t *testing.T) {
+	db, err := Open(Options{Addresses: []string{"127.0.0.1:1"}, Password: secret("horse"), SentinelMaster: "m", SentinelPassword: secret("horsebattery")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.close()
+	if got := db.plain(errors.New("with args horsebattery and horse")).Error(); strings.Contains(got, "battery") || strings.Contains(got, "horse") {
+		t.Errorf("the error says %q", got)
+	}
 }
 
 func FuzzAnnounced(f *testing.F) {

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/valkey-io/valkey-go"
 	"go.uber.org/zap"
@@ -177,9 +179,23 @@ type announcement struct {
 	Rows  []Row  `json:"rows"`
 }
 
+// unsaid is the From of an announcement whose rows JSON can't say: who hears it reads
+// the table.
+const unsaid = "?"
+
+func sayable(rows []Row) bool {
+	return !slices.ContainsFunc(rows, func(r Row) bool {
+		return !utf8.ValidString(r.Field) || r.Value != nil && !utf8.ValidString(*r.Value)
+	})
+}
+
 func (t *Table) send(ctx context.Context, from version, rows []Row) (done bool, err error) {
 	to := from.next()
-	text, err := json.Marshal(announcement{t.name, from.String(), to.String(), rows})
+	news := announcement{t.name, from.String(), to.String(), rows}
+	if !sayable(rows) {
+		news.From, news.Rows = unsaid, nil
+	}
+	text, err := json.Marshal(news)
 	if err != nil {
 		return false, err
 	}

@@ -2,6 +2,7 @@ package affinity
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,8 +128,9 @@ func (n *near) each(name string, f func(key string)) {
 }
 
 // take makes live what is known of a name, as it was read when told and gen were
-// these. What is dirty and was not found stays. It reports whether that is in doubt.
-func (n *near) take(name string, live []Assignment, expires []int64, told, gen uint64) bool {
+// these. What is dirty and was not found stays. It reports whether that is in doubt,
+// and whether somebody has forgotten what should live.
+func (n *near) take(name string, live []Assignment, expires []int64, told, gen uint64) (again, forgotten bool) {
 	s := n.shardOf(name)
 	for _, a := range live {
 		if a.Key.Tag != "" {
@@ -141,15 +143,19 @@ func (n *near) take(name string, live []Assignment, expires []int64, told, gen u
 	if s.changed(name, told) {
 		was = doubted
 	}
+	var had []string
 	n.each(name, func(key string) {
 		if k, ok := s.m[key]; ok && !k.dirty {
+			if k.expires > n.now() {
+				had = append(had, key)
+			}
 			n.drop(s, key)
 		}
 	})
 	for i, a := range live {
 		n.put(s, mapKey(a.Key), known{host: n.hosts.id(a.Host), doubt: was, gen: gen, expires: expires[i]})
 	}
-	return was != noDoubt
+	return was != noDoubt, slices.ContainsFunc(had, func(key string) bool { return !s.has(key) })
 }
 
 // claim makes host what is known of a key, for the store to be told.
@@ -237,14 +243,19 @@ func (n *near) drop(s *nearShard, key string) {
 	n.len.Add(-1)
 }
 
-// forget drops what is known of a key.
-func (n *near) forget(key Key) {
+// forget drops what is known of a key, and was when told was that. It reports false
+// where somebody may have changed it since.
+func (n *near) forget(key Key, told uint64) bool {
 	s := n.shardOf(key.Name)
 	s.Lock()
 	defer s.Unlock()
+	if s.changed(key.Name, told) {
+		return false
+	}
 	if k := mapKey(key); s.has(k) {
 		n.drop(s, k)
 	}
+	return true
 }
 
 func (s *nearShard) has(key string) bool { _, ok := s.m[key]; return ok }

@@ -59,7 +59,7 @@ type Valkey struct {
 	warm chan struct{} // capacity 1: the copy has to be made
 	copy atomic.Bool   // the copy was made, and is whole unless near is full
 
-	remembered sync.Map // key\0\0user -> until, ms of near
+	remembered sync.Map // alias -> memo
 	memos      atomic.Int64
 }
 
@@ -110,7 +110,7 @@ func (v *Valkey) margin() int64 { return min(v.expire.Load()/2, 10_000) }
 
 // sure reports whether what is known is what the store has.
 func (v *Valkey) sure(k known) bool {
-	return k.doubt == noDoubt && k.gen == v.db.Generation() && v.db.Fresh()
+	return k.doubt == noDoubt && !k.dirty && k.gen == v.db.Generation() && v.db.Fresh()
 }
 
 // mayHash reports whether a key that is not in the copy is new, and may be recorded
@@ -196,8 +196,12 @@ func (v *Valkey) lookAll(ctx context.Context, names []string) ([][]Assignment, e
 			out[i] = append(out[i], Assignment{Key: Key{tag, name}, Host: host})
 			expires = append(expires, asked+left)
 		}
-		if v.near.take(name, out[i], expires, told[i], gen) {
+		again, forgotten := v.near.take(name, out[i], expires, told[i], gen)
+		if again {
 			v.reread(name)
+		}
+		if forgotten {
+			v.forgetMemos()
 		}
 	}
 	return out, nil
@@ -265,27 +269,50 @@ func hostAndLife(m valkey.ValkeyMessage) (host string, left int64, err error) {
 	return host, left, nil
 }
 
-// Remember implements Store. While the store is away nothing is remembered.
-func (v *Valkey) Remember(ctx context.Context, key Key, user string) error {
-	memo := mapKey(key) + "\x00\x00" + user
-	if until, ok := v.remembered.Load(memo); ok && until.(int64) > v.near.now() {
-		return nil
-	}
-	_, err := v.db.Eval(ctx, rememberScript, v.call(key.Name, key.Tag, user, strconv.Itoa(MaxUsers)))
-	if errors.Is(err, ErrAway) {
-		return nil
-	}
-	if k, _, ok := v.near.get(key); ok && err == nil {
-		if v.memos.Add(1) > maxMemos {
-			v.remembered.Clear()
-			v.memos.Store(0)
-		}
-		v.remembered.Store(memo, k.expires)
-	}
-	return err
+// An alias is the name of a user behind a key.
+type alias struct {
+	Key
+	user string
 }
 
-// maxMemos bounds the names that are known to be remembered.
+// A memo says that an alias need not be told the store.
+type memo struct {
+	until int64 // ms of near
+	told  bool  // false: the store was away, and is told when it is back
+}
+
+// Remember implements Store.
+func (v *Valkey) Remember(ctx context.Context, key Key, user string) error {
+	a := alias{key, user}
+	if m, ok := v.remembered.Load(a); ok && m.(memo).until > v.near.now() && (m.(memo).told || v.db.Away()) {
+		return nil
+	}
+	_, err := v.db.Eval(ctx, rememberScript, v.remind(a))
+	away := errors.Is(err, ErrAway)
+	if err != nil && !away {
+		return err
+	}
+	if k, _, ok := v.near.get(key); ok {
+		if v.memos.Add(1) > maxMemos {
+			v.forgetMemos()
+		}
+		v.remembered.Store(a, memo{k.expires, !away})
+	}
+	return nil
+}
+
+// remind is the call that has the store remember an alias.
+func (v *Valkey) remind(a alias) shared.Call {
+	return v.call(a.Name, a.Tag, a.user, strconv.Itoa(MaxUsers))
+}
+
+// forgetMemos has every alias told the store again.
+func (v *Valkey) forgetMemos() {
+	v.remembered.Clear()
+	v.memos.Store(0)
+}
+
+// maxMemos bounds the aliases that need not be told the store.
 const maxMemos = 100_000
 
 // Refresh implements Store. It is done a moment later.
@@ -345,10 +372,16 @@ func (v *Valkey) Set(ctx context.Context, key Key, host string) error {
 
 // Forget implements Store.
 func (v *Valkey) Forget(ctx context.Context, key Key, host string) error {
-	if _, err := v.db.Eval(ctx, forgetScript, v.call(key.Name, key.Tag, host)); err != nil {
+	told := v.near.told(key.Name)
+	m, err := v.db.Eval(ctx, forgetScript, v.call(key.Name, key.Tag, host))
+	if err != nil {
 		return err
 	}
-	v.near.forget(key)
+	v.forgetMemos()
+	if n, err := m.AsInt64(); err != nil || n != 1 || !v.near.forget(key, told) { // he is elsewhere, or may be by now
+		v.near.tell(key.Name)
+		v.reread(key.Name)
+	}
 	return nil
 }
 

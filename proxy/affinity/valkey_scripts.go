@@ -25,6 +25,7 @@ local function of(tag)
   local v = redis.call('HGET', KEYS[1], tag)
   if not v then return nil end
   local e, h = string.match(v, '^(%d+) (.*)$')
+  if not e then return nil end -- nobody of usher wrote it
   return h, tonumber(e), tonumber(e) > now
 end
 local function forget(tag)

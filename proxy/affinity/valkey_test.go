@@ -376,6 +376,87 @@ func TestValkey_LateOrder(t *testing.T) {
 	}
 }
 
+// Who was to be forgotten on a host that he is not on any more stays known.
+func TestValkey_ForgetElsewhere(t *testing.T) {
+	r, o := oneRedis(t)
+	v := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
+	claimed(t, v, "alice", "", "mail1", "mail1")
+	time.Sleep(100 * time.Millisecond) // what was claimed is told
+	if err := v.Forget(t.Context(), Key{Name: "alice"}, "mail9"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all changes are read", func() bool { v.mu.Lock(); defer v.mu.Unlock(); return len(v.rereads) == 0 })
+	r.Kill()
+	eventually(t, "the store is away", v.db.Away)
+	lookedUp(t, v, "alice", "mail1")
+}
+
+// What the store was not told, because it was away, is not what it has.
+func TestValkey_Untold(t *testing.T) {
+	r, o := oneRedis(t)
+	v := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
+	v.near.claim(Key{Name: "alice"}, "mail1", v.near.now()+v.life())
+	claimed(t, v, "alice", "", "mail1", "mail1")
+	if got := r.Ask(t, "HGET", "t:a:"+bucketOf("alice")+"alice", ""); !strings.HasSuffix(got, " mail1") {
+		t.Errorf("the store has %q", got)
+	}
+}
+
+// The names of a key's users are in the store whatever became of the key or of the
+// store meanwhile.
+func TestValkey_Names(t *testing.T) {
+	r, o := oneRedis(t)
+	a := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
+	b := valkeyNode(t, "b", valkeyOptions{redis: o, hash: anyHash})
+	alice := Key{Name: "alice"}
+	login := func(user string) {
+		t.Helper()
+		claimed(t, a, "alice", "", "mail1", "mail1")
+		if err := a.Remember(t.Context(), alice, user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func(when string, want ...string) {
+		t.Helper()
+		got, err := a.Get(t.Context(), alice)
+		if slices.Sort(got.Users); err != nil || !slices.Equal(got.Users, want) {
+			t.Errorf("%s: %q, %v; want %q", when, got.Users, err, want)
+		}
+	}
+	for _, by := range []*Valkey{a, b} {
+		login("carol")
+		eventually(t, "a is sure", func() bool { k, _, ok := a.near.get(alice); return ok && a.sure(k) })
+		if err := by.Forget(t.Context(), alice, "mail1"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a has heard of it", func() bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			_, _, known := a.near.get(alice)
+			return !known && len(a.rereads) == 0
+		})
+		login("carol")
+		names("after it was forgotten", "carol")
+	}
+	r.Kill()
+	eventually(t, "the store is away", a.db.Away)
+	login("dave")
+	r.Start(t)
+	eventually(t, "the store is here", func() bool { return !a.db.Away() })
+	names("after an outage", "carol", "dave")
+}
+
+// One value that nobody understands keeps no other user in doubt.
+func TestValkey_Garbage(t *testing.T) {
+	r, o := oneRedis(t)
+	a := valkeyNode(t, "a", valkeyOptions{redis: o, hash: anyHash})
+	claimed(t, a, "alice", "", "mail1", "mail1")
+	r.Ask(t, "HSET", "t:a:"+bucketOf("alice")+"alice", "", "garbage")
+	claimed(t, a, "bob", "", "mail1", "mail1")
+	eventually(t, "bob is known for sure", func() bool { k, _, ok := a.near.get(Key{Name: "bob"}); return ok && a.sure(k) })
+	claimed(t, a, "alice", "", "mail2", "mail2")
+}
+
 // The node knows no more than it may.
 func TestValkey_Bounded(t *testing.T) {
 	_, o := oneRedis(t)

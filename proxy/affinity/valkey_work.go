@@ -271,9 +271,38 @@ func (v *Valkey) reconcile(ctx context.Context, whole bool) error {
 			keys, list = keys[n:], list[n:]
 		}
 	}
+	if err := v.remindAll(ctx, whole); err != nil {
+		return err
+	}
 	v.poke() // what could not be read
 	if told > 0 {
 		v.log.Info("assignments reconciled", zap.Int("told", told), zap.Int("lost", lost))
+	}
+	return nil
+}
+
+// remindAll tells the store the aliases that it was not told, or may have lost.
+func (v *Valkey) remindAll(ctx context.Context, whole bool) error {
+	var all []alias
+	v.remembered.Range(func(a, m any) bool {
+		if m := m.(memo); m.until > v.near.now() && (whole || !m.told) {
+			all = append(all, a.(alias))
+		}
+		return true
+	})
+	for part := range slices.Chunk(all, workBatch) {
+		calls := make([]shared.Call, len(part))
+		for i, a := range part {
+			calls[i] = v.remind(a)
+		}
+		if _, err := v.db.EvalAll(ctx, rememberScript, calls); err != nil {
+			return err
+		}
+		for _, a := range part {
+			if m, ok := v.remembered.Load(a); ok {
+				v.remembered.Store(a, memo{m.(memo).until, true})
+			}
+		}
 	}
 	return nil
 }

@@ -112,6 +112,9 @@ func Open(opt Options, s Settings) (*Engine, error) {
 // Change makes s the settings.
 func (e *Engine) Change(s Settings) {
 	e.settings.Store(&s)
+	e.mu.Lock()
+	e.wake()
+	e.mu.Unlock()
 	e.poke()
 }
 
@@ -189,6 +192,9 @@ func (e *Engine) Start(ctx context.Context, o Order) (Move, error) {
 	}
 	if len(e.byKey) >= maxWaiting {
 		e.mu.Unlock()
+		if e.opt.Holds != nil {
+			e.opt.Holds.Release(o.Key)
+		}
 		return Move{}, fmt.Errorf("%d moves wait for their turn already", maxWaiting)
 	}
 	e.moves[m.ID] = m

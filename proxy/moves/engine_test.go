@@ -561,3 +561,30 @@ func TestRedo(t *testing.T) {
 		})
 	}
 }
+
+// A flush that was on its way at a restart waits until there are settings.
+func TestFlush_RestartBeforeSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		alice := s.put(t, "alice", "mail1")
+		s.sessions["alice"] = 10
+		e := s.open(t)
+		stop := run(t, e)
+		f, err := e.StartFlush(t.Context(), Flush{Host: "mail1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		stop()
+		settings := s.settings
+		s.settings = Settings{}
+		e = s.open(t)
+		defer run(t, e)()
+		time.Sleep(time.Second)
+		e.Change(settings)
+		time.Sleep(time.Minute)
+		if f, ok := e.Flush(f.ID); !ok || f.State != Done || s.at(t, alice) != "mail2" {
+			t.Errorf("%+v, alice at %s", f, s.at(t, alice))
+		}
+	})
+}

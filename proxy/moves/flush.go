@@ -103,7 +103,8 @@ func (e *Engine) account(m Move) {
 	e.flushes[f.ID] = f
 }
 
-// resumeFlushes runs the flushes that wait, now and whenever one is ordered.
+// resumeFlushes runs the flushes that wait, once there are settings and whenever one is
+// ordered.
 func (e *Engine) resumeFlushes(ctx context.Context, work *sync.WaitGroup) {
 	work.Go(func() {
 		started := map[string]bool{}
@@ -111,7 +112,7 @@ func (e *Engine) resumeFlushes(ctx context.Context, work *sync.WaitGroup) {
 			e.mu.Lock()
 			changed := e.changed
 			for id, f := range e.flushes {
-				if !f.State.Ended() && !started[id] {
+				if !f.State.Ended() && !started[id] && e.settings.Load().Target != nil {
 					started[id] = true
 					work.Go(func() { e.runFlush(ctx, id) })
 				}

@@ -9,6 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
+	"usher/internal/shared"
 	"usher/proxy/affinity"
 )
 
@@ -214,6 +217,14 @@ func TestMove_RestartWithBytes(t *testing.T) {
 	})
 }
 
+// willingHolds hold without a store.
+type willingHolds struct{ *SharedHolds }
+
+func (h *willingHolds) Hold(_ context.Context, key affinity.Key) error {
+	h.Keep([]affinity.Key{key})
+	return nil
+}
+
 // What the next start would refuse to read is not taken.
 func TestMove_TooMany(t *testing.T) {
 	s := newSite(t)
@@ -223,8 +234,18 @@ func TestMove_TooMany(t *testing.T) {
 		e.byKey[affinity.Key{Name: fmt.Sprint("user", i)}] = "x"
 	}
 	e.mu.Unlock()
-	if _, err := e.Start(t.Context(), order(affinity.Key{Name: "alice"}, "mail2")); err == nil || !strings.Contains(err.Error(), "wait") {
+	db, err := shared.Open(shared.Options{Addresses: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := &willingHolds{NewSharedHolds(db, "a", zap.NewNop())}
+	e.opt.Holds = holds
+	alice := affinity.Key{Name: "alice"}
+	if _, err := e.Start(t.Context(), order(alice, "mail2")); err == nil || !strings.Contains(err.Error(), "wait") {
 		t.Error(err)
+	}
+	if e.Moving(alice) {
+		t.Error("alice is held for a move that is not made")
 	}
 }
 
