@@ -33,6 +33,7 @@ type nodes struct {
 func startNodes(t *testing.T) *nodes {
 	t.Helper()
 	n := &nodes{redis: servers.StartRedis(t, servers.RedisOptions{}), backends: map[string]net.Listener{}}
+	n.redis.Ask(t, "SET", "usher:{s}id", "used") // for long: nobody has anything to tell
 	n.client = http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50}}
 	t.Cleanup(n.client.CloseIdleConnections)
 	n.port = servers.Port(t, nodeHosts...)

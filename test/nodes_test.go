@@ -262,6 +262,7 @@ func TestNodes_StartAlone(t *testing.T) {
 	t.Parallel()
 	n := startNodes(t)
 	alice := n.oneHost(t, "alice@example.org")
+	time.Sleep(time.Second) // all have read what the others claimed
 	n.ushers[2].Stop()
 	n.redis.Freeze(t)
 	n.ushers[2].Restart(t)
