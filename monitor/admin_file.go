@@ -1,18 +1,15 @@
 package monitor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
+	"usher/internal/wholefile"
 	"usher/proxy"
 )
 
@@ -46,17 +43,12 @@ type adminFile struct {
 // not exist; the first order makes it. A file that can't be read as a whole is an
 // error that names the place: what operators ordered is not to be guessed.
 func OpenAdminFile(path string) (*AdminFile, error) {
-	a := &AdminFile{path: path, syncDir: syncDir, watchers: map[*func()]bool{}}
+	a := &AdminFile{path: path, syncDir: wholefile.SyncDir, watchers: map[*func()]bool{}}
 	a.orders.Store(&Orders{})
-	f, err := os.Open(path)
+	raw, err := wholefile.Read(path, maxAdminFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("orders for backends: %w", err)
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	raw, err := io.ReadAll(io.LimitReader(f, maxAdminFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("orders for backends: %w", err)
 	}
@@ -69,34 +61,9 @@ func OpenAdminFile(path string) (*AdminFile, error) {
 }
 
 func parseAdminFile(raw []byte) (*Orders, error) {
-	if len(raw) > maxAdminFile {
-		return nil, fmt.Errorf("is longer than %d MiB", maxAdminFile>>20)
-	}
 	var file adminFile
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&file)
-	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
-			err = nil
-		} else if err == nil {
-			err = errors.New("something follows its end")
-		}
-	}
-	if err != nil {
-		at := dec.InputOffset()
-		var syntax *json.SyntaxError
-		var kind *json.UnmarshalTypeError
-		switch {
-		case errors.As(err, &syntax):
-			at = syntax.Offset
-		case errors.As(err, &kind):
-			at = kind.Offset
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			at = int64(len(raw))
-		}
-		line := 1 + bytes.Count(raw[:min(at, int64(len(raw)))], []byte("\n"))
-		return nil, fmt.Errorf("line %d: %w", line, err)
+	if err := wholefile.Decode(raw, &file); err != nil {
+		return nil, err
 	}
 	if file.Version != adminVersion {
 		return nil, fmt.Errorf("version %d; expected %d", file.Version, adminVersion)
@@ -157,18 +124,6 @@ func (a *AdminFile) Order(_ context.Context, c Change) error {
 // write replaces the file, and after an error leaves what stands in it. The caller
 // holds a.giving.
 func (a *AdminFile) write(o *Orders) error {
-	if err := a.replace(o); err != nil {
-		return err
-	}
-	if err := a.syncDir(filepath.Dir(a.path)); err != nil {
-		return errors.Join(err, a.replace(a.orders.Load()))
-	}
-	return nil
-}
-
-// replace puts a new file beside the one that is there, on the disk, and then in
-// its place.
-func (a *AdminFile) replace(o *Orders) (err error) {
 	raw, err := json.MarshalIndent(adminFile{adminVersion, o.byTarget}, "", "  ")
 	if err != nil {
 		return err
@@ -177,34 +132,7 @@ func (a *AdminFile) replace(o *Orders) (err error) {
 	if len(raw) > maxAdminFile {
 		return fmt.Errorf("%s would be longer than %d MiB", a.path, maxAdminFile>>20)
 	}
-	dir := filepath.Dir(a.path)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, filepath.Base(a.path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), a.path)
-}
-
-// syncDir puts a folder's names on the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return wholefile.ReplaceWith(a.path, raw, a.syncDir)
 }
 
 // Watch implements AdminState. f must not give orders itself.

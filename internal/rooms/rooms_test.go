@@ -29,7 +29,7 @@ var may = map[string][]string{
 	"luabridge/policytest": {"internal/nearest", "luabridge", "luabridge/budget", "luabridge/lualib", "luabridge/maps", "luabridge/modules", "proxy", "proxy/affinity", "proxy/passdb"},
 	"luabridge/reference":  {"luabridge/modules"},
 
-	"monitor":          {"internal/shared", "proxy"},
+	"monitor":          {"internal/shared", "internal/wholefile", "proxy"},
 	"control":          {"proxy"},
 	"protocol/dovecot": {"proxy", "proxy/moves"},
 	"protocol/nginx":   {"proxy"},

@@ -14,7 +14,10 @@ import (
 // Replace makes data the content of the file at path, mode 0600: a new file beside
 // it, on the disk, then in its place. The folder is made if it is missing. After an
 // error the old file stands.
-func Replace(path string, data []byte) error {
+func Replace(path string, data []byte) error { return ReplaceWith(path, data, SyncDir) }
+
+// ReplaceWith is Replace with another way to put a folder's names on the disk.
+func ReplaceWith(path string, data []byte, syncDir func(dir string) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -25,17 +28,27 @@ func Replace(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return syncDir(dir)
+	old := f.Name() + ".old" // a second name for what is there, to put it back
+	had := os.Link(path, old) == nil
+	if err = os.Rename(f.Name(), path); err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	} else if err = syncDir(dir); err != nil {
+		if had {
+			return errors.Join(err, os.Rename(old, path))
+		}
+		return errors.Join(err, os.Remove(path))
+	}
+	if had {
+		err = errors.Join(err, os.Remove(old))
+	}
+	return err
 }
 
-// syncDir puts a folder's names on the disk.
-func syncDir(dir string) error {
+// SyncDir puts a folder's names on the disk.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package wholefile
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,33 @@ func TestReplace(t *testing.T) {
 	}
 	names, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(names) != 2 {
+		t.Errorf("%v, %v", names, err)
+	}
+}
+
+// A folder whose names can't be put on the disk: what stood stands, and nothing is
+// left beside it.
+func TestReplace_NotSynced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	broken := errors.New("broken")
+	fails := func(string) error { return broken }
+	if err := ReplaceWith(path, []byte("one"), fails); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that was not there is: %v", err)
+	}
+	if err := Replace(path, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReplaceWith(path, []byte("two"), fails); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	if got, err := Read(path, 10); err != nil || string(got) != "one" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
 		t.Errorf("%v, %v", names, err)
 	}
 }
